@@ -1,0 +1,1 @@
+//! The embedded default model, its tokenizer, held-out text and prompts.

@@ -1,0 +1,2 @@
+//! `watermark-eval`.
+fn main() {}

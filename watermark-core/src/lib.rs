@@ -1,0 +1,3 @@
+//! Keyed sampling marks for language models, and the exact tests that read them back.
+
+pub mod text;
