@@ -1,1 +1,5 @@
 //! Teachers, students and suspects.
+
+pub mod corpus;
+pub mod model;
+pub mod training;
