@@ -1,5 +1,6 @@
 //! The subcommands, one a file.
 
+pub(crate) mod sample;
 pub(crate) mod teacher;
 pub(crate) mod tokenizer;
 
@@ -21,7 +22,13 @@ pub(crate) enum CommandError {
     #[error(transparent)]
     Training(#[from] TrainingError),
     #[error("tokenizer {}: {source}; make it with `watermark-eval train-tokenizer`", path.display())]
-    Tokenizer { path: PathBuf, source: tokenizers::Error },
+    Tokenizer {
+        path: PathBuf,
+        source: tokenizers::Error,
+    },
     #[error("cannot access {}: {source}", path.display())]
-    Io { path: PathBuf, source: std::io::Error },
+    Io {
+        path: PathBuf,
+        source: std::io::Error,
+    },
 }

@@ -54,7 +54,9 @@ impl Corpus {
         }
         paths.sort();
         if paths.is_empty() {
-            return Err(CorpusError::Empty { path: folder.to_owned() });
+            return Err(CorpusError::Empty {
+                path: folder.to_owned(),
+            });
         }
         let mut corpus = Self::default();
         for (index, path) in paths.iter().enumerate() {
@@ -94,7 +96,10 @@ mod tests {
     #[test]
     fn passages_end_with_sentences_and_lose_nothing() {
         let text = "One two. Three. Four five six. Seven";
-        assert_eq!(passages(text, 8), ["One two.", "Three. Four five six.", "Seven"]);
+        assert_eq!(
+            passages(text, 8),
+            ["One two.", "Three. Four five six.", "Seven"]
+        );
         assert_eq!(passages(text, 8).join(" "), text);
         assert!(passages("  ", 8).is_empty());
     }
@@ -102,9 +107,16 @@ mod tests {
     #[test]
     fn whole_texts_are_held_out_and_an_empty_folder_is_an_error() {
         let folder = tempfile::tempdir().unwrap();
-        assert!(matches!(Corpus::read(folder.path()), Err(CorpusError::Empty { .. })));
+        assert!(matches!(
+            Corpus::read(folder.path()),
+            Err(CorpusError::Empty { .. })
+        ));
         for i in 0..40 {
-            std::fs::write(folder.path().join(format!("{i:02}.txt")), format!("text {i}")).unwrap();
+            std::fs::write(
+                folder.path().join(format!("{i:02}.txt")),
+                format!("text {i}"),
+            )
+            .unwrap();
         }
         let corpus = Corpus::read(folder.path()).unwrap();
         assert_eq!(corpus.held_out, ["text 10", "text 30"]);

@@ -2,4 +2,5 @@
 
 pub mod corpus;
 pub mod model;
+pub mod student;
 pub mod training;

@@ -18,12 +18,14 @@ struct Cli {
 enum Command {
     TrainTokenizer(command::tokenizer::TrainTokenizer),
     TrainTeacher(command::teacher::TrainTeacher),
+    Sample(command::sample::Sample),
 }
 
 fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::TrainTokenizer(command) => command.run(),
         Command::TrainTeacher(command) => command.run(),
+        Command::Sample(command) => command.run(),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -1,16 +1,19 @@
 //! Language models as seen by a sampler: tokens in, logits of the next token out.
 //!
 //! [`transformer`] is the one engine: trained here from scratch, run here with a cache, and loaded
-//! from GGUF files of pretrained models ([`gguf`]). 
+//! from GGUF files of pretrained models ([`gguf`]). [`ngram`] is an instant stand-in for tests.
 
 mod decode;
 pub mod gguf;
+pub mod ngram;
 mod ops;
 pub mod transformer;
+mod trimmed;
 pub mod worker;
 
 pub(crate) use ops::{lanes::dot, lanes::wide, with_values};
 pub use transformer::{Transformer, TransformerConfig};
+pub use trimmed::Trimmed;
 
 /// A language model over a fixed vocabulary.
 pub trait Model: Send + Sync {
@@ -40,7 +43,10 @@ pub trait Batch {
     fn step(&mut self, tokens: &[u32]) -> Result<(), ModelError>;
 
     /// Number of tokens in each row so far, prompt included; never zero.
-    #[expect(clippy::len_without_is_empty, reason = "a batch holds at least one token a row")]
+    #[expect(
+        clippy::len_without_is_empty,
+        reason = "a batch holds at least one token a row"
+    )]
     fn len(&self) -> usize;
 }
 
@@ -58,9 +64,7 @@ pub enum ModelError {
         row: usize,
     },
     /// Prompts of one batch share their length.
-    #[error(
-        "prompt {row} has {found} tokens but prompt 0 has {expected}; group prompts by length"
-    )]
+    #[error("prompt {row} has {found} tokens but prompt 0 has {expected}; group prompts by length")]
     UnequalPrompts {
         /// Index of the first prompt that differs.
         row: usize,
@@ -91,7 +95,9 @@ pub enum ModelError {
         vocabulary: usize,
     },
     /// The sequence would not fit.
-    #[error("{needed} tokens do not fit in the model's context of {limit}; stop or shorten the prompt")]
+    #[error(
+        "{needed} tokens do not fit in the model's context of {limit}; stop or shorten the prompt"
+    )]
     ContextFull {
         /// Tokens that the sequence would have.
         needed: usize,
@@ -107,17 +113,17 @@ pub enum ModelError {
 }
 
 /// Checks what [`Model::start`] promises; returns the common length of the prompts.
-fn check_prompts(
-    prompts: &[&[u32]],
-    vocabulary: usize,
-    limit: usize,
-) -> Result<usize, ModelError> {
+fn check_prompts(prompts: &[&[u32]], vocabulary: usize, limit: usize) -> Result<usize, ModelError> {
     let expected = prompts.first().ok_or(ModelError::NoPrompts)?.len();
     for (row, prompt) in prompts.iter().enumerate() {
         match prompt.len() {
             0 => return Err(ModelError::EmptyPrompt { row }),
             found if found != expected => {
-                return Err(ModelError::UnequalPrompts { row, expected, found });
+                return Err(ModelError::UnequalPrompts {
+                    row,
+                    expected,
+                    found,
+                });
             }
             needed if needed > limit => return Err(ModelError::ContextFull { needed, limit }),
             _ => {}
@@ -136,10 +142,16 @@ fn check_step(
     limit: usize,
 ) -> Result<(), ModelError> {
     if tokens.len() != rows {
-        return Err(ModelError::Rows { expected: rows, found: tokens.len() });
+        return Err(ModelError::Rows {
+            expected: rows,
+            found: tokens.len(),
+        });
     }
     if len >= limit {
-        return Err(ModelError::ContextFull { needed: len + 1, limit });
+        return Err(ModelError::ContextFull {
+            needed: len + 1,
+            limit,
+        });
     }
     for (row, token) in tokens.iter().enumerate() {
         check_tokens(row, std::slice::from_ref(token), vocabulary)?;
@@ -150,7 +162,11 @@ fn check_step(
 /// Checks that the tokens of one row are below the vocabulary's size.
 fn check_tokens(row: usize, tokens: &[u32], vocabulary: usize) -> Result<(), ModelError> {
     match tokens.iter().find(|&&token| token as usize >= vocabulary) {
-        Some(&token) => Err(ModelError::UnknownToken { row, token, vocabulary }),
+        Some(&token) => Err(ModelError::UnknownToken {
+            row,
+            token,
+            vocabulary,
+        }),
         None => Ok(()),
     }
 }

@@ -130,7 +130,10 @@ impl TrainingConfig {
             ("batch", self.batch as f64),
             ("learning_rate", self.learning_rate),
         ];
-        match settings.into_iter().find(|(_, value)| !(*value > 0.0 && value.is_finite())) {
+        match settings
+            .into_iter()
+            .find(|(_, value)| !(*value > 0.0 && value.is_finite()))
+        {
             Some((name, value)) => Err(TrainingError::NotPositive { name, value }),
             None => Ok(()),
         }
@@ -187,14 +190,17 @@ fn run(
         Ok::<Tensor, candle_core::Error>(variable.as_tensor().clone())
     })?;
     // Shares the variables' memory but records nothing: what the caller sees after each step.
-    let current = recording.map_weights(|_, weight| Ok::<_, candle_core::Error>(weight.detach()))?;
+    let current =
+        recording.map_weights(|_, weight| Ok::<_, candle_core::Error>(weight.detach()))?;
     let mut optimizer = AdamW::new(variables, config.weight_decay);
     let mut losses: Vec<f32> = Vec::new();
     let identity = checkpoint::identity(model.config(), windows, config);
     if let Some(Checkpoint { path, .. }) = checkpoint
         && let Some(state) = checkpoint::load(path, &identity)?
     {
-        optimizer.restore(&state).map_err(|reason| bad(path, reason))?;
+        optimizer
+            .restore(&state)
+            .map_err(|reason| bad(path, reason))?;
         losses = state.losses;
     }
     let steps = config.steps(windows);
@@ -210,7 +216,10 @@ fn run(
         if let Some(Checkpoint { path, every }) = checkpoint
             && ((step + 1) % every.max(&1) == 0 || step + 1 == steps)
         {
-            let state = State { tensors: optimizer.tensors()?, losses: losses.clone() };
+            let state = State {
+                tensors: optimizer.tensors()?,
+                losses: losses.clone(),
+            };
             checkpoint::save(path, &identity, &state)?;
         }
         progress(Progress {
@@ -221,9 +230,15 @@ fn run(
             model: &current,
         });
     }
-    Ok(Trained { model: current, losses })
+    Ok(Trained {
+        model: current,
+        losses,
+    })
 }
 
 fn bad(path: &Path, reason: String) -> TrainingError {
-    TrainingError::BadCheckpoint { path: path.to_owned(), reason }
+    TrainingError::BadCheckpoint {
+        path: path.to_owned(),
+        reason,
+    }
 }

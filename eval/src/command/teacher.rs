@@ -66,8 +66,11 @@ pub(crate) struct TrainTeacher {
 
 impl TrainTeacher {
     pub(crate) fn run(&self) -> Result<(), CommandError> {
-        let tokenizer = Tokenizer::from_file(&self.tokenizer)
-            .map_err(|source| CommandError::Tokenizer { path: self.tokenizer.clone(), source })?;
+        let tokenizer =
+            Tokenizer::from_file(&self.tokenizer).map_err(|source| CommandError::Tokenizer {
+                path: self.tokenizer.clone(),
+                source,
+            })?;
         let corpus = Corpus::read(&self.corpus)?;
         let windows = Windows::new(&self.encode(&tokenizer, &corpus.training)?, 0, self.context)?;
         let held_out = self.encode(&tokenizer, &corpus.held_out)?;
@@ -100,21 +103,30 @@ impl TrainTeacher {
             held_out.stream().len(),
             self.batch * self.context,
         );
-        let checkpoint = Checkpoint { path: self.checkpoint.clone(), every: self.every };
+        let checkpoint = Checkpoint {
+            path: self.checkpoint.clone(),
+            every: self.every,
+        };
         let bar = ProgressBar::new(steps as u64);
         if let Ok(style) = ProgressStyle::with_template("{bar:30} {pos}/{len} {eta} left {msg}") {
             bar.set_style(style);
         }
         let mut meter = Meter::default();
-        let trained = train(&model, &windows, &config, Some(&checkpoint), &mut |progress| {
-            bar.set_position(progress.step as u64);
-            bar.set_message(format!("loss {:.3}", progress.loss));
-            meter.add(&progress, self.batch * self.context);
-            if progress.step % self.every == 0 || progress.step == progress.steps {
-                let line = meter.line(&progress, held_out.stream());
-                bar.suspend(|| eprintln!("{line}"));
-            }
-        })?;
+        let trained = train(
+            &model,
+            &windows,
+            &config,
+            Some(&checkpoint),
+            &mut |progress| {
+                bar.set_position(progress.step as u64);
+                bar.set_message(format!("loss {:.3}", progress.loss));
+                meter.add(&progress, self.batch * self.context);
+                if progress.step % self.every == 0 || progress.step == progress.steps {
+                    let line = meter.line(&progress, held_out.stream());
+                    bar.suspend(|| eprintln!("{line}"));
+                }
+            },
+        )?;
         bar.finish_and_clear();
         gguf::save(&self.out, "watermark teacher", &trained.model, &tokenizer)?;
         let saved = gguf::load(&self.out)?;
@@ -128,11 +140,18 @@ impl TrainTeacher {
         Ok(())
     }
 
-    fn encode(&self, tokenizer: &Tokenizer, texts: &[String]) -> Result<Vec<Vec<u32>>, CommandError> {
+    fn encode(
+        &self,
+        tokenizer: &Tokenizer,
+        texts: &[String],
+    ) -> Result<Vec<Vec<u32>>, CommandError> {
         let mut documents = Vec::new();
         for passage in texts.iter().flat_map(|text| passages(text, PASSAGE)) {
             let encoding = tokenizer.encode_fast(passage, false).map_err(|source| {
-                CommandError::Tokenizer { path: self.tokenizer.clone(), source }
+                CommandError::Tokenizer {
+                    path: self.tokenizer.clone(),
+                    source,
+                }
             })?;
             documents.push(encoding.get_ids().to_vec());
         }
@@ -150,7 +169,12 @@ struct Meter {
 
 impl Default for Meter {
     fn default() -> Self {
-        Self { since: Instant::now(), steps: 0, loss: 0.0, tokens: 0 }
+        Self {
+            since: Instant::now(),
+            steps: 0,
+            loss: 0.0,
+            tokens: 0,
+        }
     }
 }
 
@@ -164,7 +188,10 @@ impl Meter {
     /// One line of the log; starts afresh.
     fn line(&mut self, progress: &Progress<'_>, held_out: &[u32]) -> String {
         let speed = self.tokens as f64 / self.since.elapsed().as_secs_f64();
-        let held_out = progress.model.surprisals(held_out).map(|losses| mean(&losses));
+        let held_out = progress
+            .model
+            .surprisals(held_out)
+            .map(|losses| mean(&losses));
         let line = format!(
             "step {}/{}: loss {:.4}, held out {:.4}, {speed:.0} tokens/s",
             progress.step,

@@ -30,7 +30,10 @@ pub(crate) struct TrainTokenizer {
 impl TrainTokenizer {
     pub(crate) fn run(&self) -> Result<(), CommandError> {
         let corpus = Corpus::read(&self.corpus)?;
-        let failed = |source| CommandError::Tokenizer { path: self.out.clone(), source };
+        let failed = |source| CommandError::Tokenizer {
+            path: self.out.clone(),
+            source,
+        };
         let mut tokenizer = Tokenizer::new(BPE::default());
         // No space is put before a text: ids of a text's start equal those of its middle.
         tokenizer.with_pre_tokenizer(Some(ByteLevel::new(false, true, true)));
@@ -42,10 +45,18 @@ impl TrainTokenizer {
             .initial_alphabet(ByteLevel::alphabet().into_iter().collect())
             .build()
             .into();
-        tokenizer.train(&mut trainer, corpus.training.iter()).map_err(failed)?;
+        tokenizer
+            .train(&mut trainer, corpus.training.iter())
+            .map_err(failed)?;
         let json = tokenizer.to_string(false).map_err(failed)?;
-        let io = |source| CommandError::Io { path: self.out.clone(), source };
-        let parent = self.out.parent().filter(|parent| !parent.as_os_str().is_empty());
+        let io = |source| CommandError::Io {
+            path: self.out.clone(),
+            source,
+        };
+        let parent = self
+            .out
+            .parent()
+            .filter(|parent| !parent.as_os_str().is_empty());
         let file = tempfile::NamedTempFile::new_in(parent.unwrap_or(".".as_ref())).map_err(io)?;
         std::fs::write(file.path(), json).map_err(io)?;
         file.persist(&self.out).map_err(|error| io(error.error))?;

@@ -20,8 +20,16 @@ impl<'a> Decoding<'a> {
     /// Reads prompts of one common length, already checked.
     pub(super) fn start(model: &'a Transformer, prompts: &[&[u32]]) -> Result<Self, ModelError> {
         let rows = prompts.len();
-        let cache = (0..model.config().layers).map(|_| LayerCache::default()).collect();
-        let mut decoding = Self { model, rows, len: 0, cache, logits: Array2::default((0, 0)) };
+        let cache = (0..model.config().layers)
+            .map(|_| LayerCache::default())
+            .collect();
+        let mut decoding = Self {
+            model,
+            rows,
+            len: 0,
+            cache,
+            logits: Array2::default((0, 0)),
+        };
         decoding.extend(&prompts.concat())?;
         Ok(decoding)
     }
@@ -30,7 +38,10 @@ impl<'a> Decoding<'a> {
     fn extend(&mut self, tokens: &[u32]) -> Result<(), ModelError> {
         let (rows, start) = (self.rows, self.len);
         let new = tokens.len() / rows;
-        let capacity = (start + new).next_power_of_two().max(64).min(self.model.config().context);
+        let capacity = (start + new)
+            .next_power_of_two()
+            .max(64)
+            .min(self.model.config().context);
         let logits = worker::alone(|| {
             let shape = self.model.config().attention();
             let cache = &mut self.cache;
@@ -39,7 +50,11 @@ impl<'a> Decoding<'a> {
                 let attended = with_values(qkv, |qkv| {
                     Ok(cache[layer].attend(shape, self.model.rope(), qkv, rows, start))
                 })?;
-                Tensor::from_vec(attended, (rows * new, shape.heads * shape.head_dim), &Device::Cpu)
+                Tensor::from_vec(
+                    attended,
+                    (rows * new, shape.heads * shape.head_dim),
+                    &Device::Cpu,
+                )
             })?;
             let x = if new == 1 {
                 x
@@ -48,7 +63,9 @@ impl<'a> Decoding<'a> {
                 x.index_select(&Tensor::new(last, &Device::Cpu)?, 0)?
             };
             let x = self.model.normalised(&x)?;
-            x.matmul(&self.model.head().t()?)?.flatten_all()?.to_vec1::<f32>()
+            x.matmul(&self.model.head().t()?)?
+                .flatten_all()?
+                .to_vec1::<f32>()
         })?;
         self.logits = Array2::from_shape_vec((rows, self.model.config().vocab), logits)
             .map_err(candle_core::Error::wrap)?;
@@ -105,7 +122,11 @@ impl LayerCache {
                 new[..len * dim].copy_from_slice(&old[..len * dim]);
             }
         }
-        *self = Self { keys, values, capacity };
+        *self = Self {
+            keys,
+            values,
+            capacity,
+        };
     }
 
     /// Stores the keys and values of new tokens, the first of them at position `start`, and lets each
@@ -118,7 +139,11 @@ impl LayerCache {
         rows: usize,
         start: usize,
     ) -> Vec<f32> {
-        let AttentionShape { heads, kv_heads, head_dim: dim } = shape;
+        let AttentionShape {
+            heads,
+            kv_heads,
+            head_dim: dim,
+        } = shape;
         let group = heads / kv_heads;
         let tokens = qkv.len() / shape.width();
         let new = tokens / rows;
@@ -128,7 +153,9 @@ impl LayerCache {
         let mut turned = vec![0f32; dim];
         let cache_size = dim * self.capacity;
         wide(|| {
-            let tokens = qkv.chunks_exact(shape.width()).zip(output.chunks_exact_mut(heads * dim));
+            let tokens = qkv
+                .chunks_exact(shape.width())
+                .zip(output.chunks_exact_mut(heads * dim));
             for (index, (qkv, output)) in tokens.enumerate() {
                 let (row, position) = (index / new, start + index % new);
                 let (queries, rest) = qkv.split_at(heads * dim);
@@ -149,7 +176,8 @@ impl LayerCache {
                         rope.forward(&mut turned, position);
                         let scores = &mut scores[..=position];
                         scores.fill(0.0);
-                        for (cached, query) in cached_keys.chunks_exact(self.capacity).zip(&turned) {
+                        for (cached, query) in cached_keys.chunks_exact(self.capacity).zip(&turned)
+                        {
                             add_scaled(scores, query * scale, &cached[..=position]);
                         }
                         softmax(scores);
@@ -218,17 +246,39 @@ mod tests {
     fn bad_prompts_and_steps_are_refused() {
         let model = model();
         assert!(matches!(model.start(&[]), Err(ModelError::NoPrompts)));
-        assert!(matches!(model.start(&[&[]]), Err(ModelError::EmptyPrompt { row: 0 })));
+        assert!(matches!(
+            model.start(&[&[]]),
+            Err(ModelError::EmptyPrompt { row: 0 })
+        ));
         assert!(matches!(
             model.start(&[&[1], &[1, 2]]),
-            Err(ModelError::UnequalPrompts { row: 1, expected: 1, found: 2 })
+            Err(ModelError::UnequalPrompts {
+                row: 1,
+                expected: 1,
+                found: 2
+            })
         ));
-        assert!(matches!(model.start(&[&[50]]), Err(ModelError::UnknownToken { token: 50, .. })));
-        assert!(matches!(model.start(&[&[0; 101]]), Err(ModelError::ContextFull { .. })));
+        assert!(matches!(
+            model.start(&[&[50]]),
+            Err(ModelError::UnknownToken { token: 50, .. })
+        ));
+        assert!(matches!(
+            model.start(&[&[0; 101]]),
+            Err(ModelError::ContextFull { .. })
+        ));
         let mut batch = model.start(&[&[0; 99], &[1; 99]]).unwrap();
-        assert!(matches!(batch.step(&[1]), Err(ModelError::Rows { expected: 2, found: 1 })));
+        assert!(matches!(
+            batch.step(&[1]),
+            Err(ModelError::Rows {
+                expected: 2,
+                found: 1
+            })
+        ));
         batch.step(&[1, 2]).unwrap();
-        assert!(matches!(batch.step(&[1, 2]), Err(ModelError::ContextFull { needed: 101, .. })));
+        assert!(matches!(
+            batch.step(&[1, 2]),
+            Err(ModelError::ContextFull { needed: 101, .. })
+        ));
         assert_eq!(batch.len(), 100);
     }
 }

@@ -44,7 +44,9 @@ pub enum GgufError {
         source: std::io::Error,
     },
     /// The header makes no sense: another format, or cut off.
-    #[error("{name} is not a GGUF file, or is cut off: {source}; compare its size and digest with its source")]
+    #[error(
+        "{name} is not a GGUF file, or is cut off: {source}; compare its size and digest with its source"
+    )]
     Header {
         /// The file.
         name: String,
@@ -71,7 +73,9 @@ pub enum GgufError {
         key: String,
     },
     /// A tensor is absent, cut off, or of the wrong shape.
-    #[error("{name}: tensor `{tensor}` cannot be read: {source}; the file may be cut off, compare its size with its source")]
+    #[error(
+        "{name}: tensor `{tensor}` cannot be read: {source}; the file may be cut off, compare its size with its source"
+    )]
     Tensor {
         /// The file.
         name: String,
@@ -111,7 +115,10 @@ pub enum GgufError {
 /// # Errors
 /// The file is not GGUF, cut off, of another architecture, or without a tokenizer.
 pub fn load(path: &Path) -> Result<Pretrained, GgufError> {
-    let file = File::open(path).map_err(|source| GgufError::Io { path: path.to_owned(), source })?;
+    let file = File::open(path).map_err(|source| GgufError::Io {
+        path: path.to_owned(),
+        source,
+    })?;
     read(BufReader::new(file), &path.display().to_string())
 }
 
@@ -137,9 +144,15 @@ struct Source<'a, R> {
 
 impl<'a, R: Read + Seek> Source<'a, R> {
     fn new(mut reader: R, name: &'a str) -> Result<Self, GgufError> {
-        let content = Content::read(&mut reader)
-            .map_err(|source| GgufError::Header { name: name.to_owned(), source })?;
-        let source = Self { content, reader, name };
+        let content = Content::read(&mut reader).map_err(|source| GgufError::Header {
+            name: name.to_owned(),
+            source,
+        })?;
+        let source = Self {
+            content,
+            reader,
+            name,
+        };
         match source.string("general.architecture")? {
             ARCHITECTURE => Ok(source),
             other => Err(GgufError::Architecture {
@@ -157,7 +170,10 @@ impl<'a, R: Read + Seek> Source<'a, R> {
     }
 
     fn lacks(&self, key: &str) -> GgufError {
-        GgufError::Metadata { name: self.name.to_owned(), key: key.to_owned() }
+        GgufError::Metadata {
+            name: self.name.to_owned(),
+            key: key.to_owned(),
+        }
     }
 
     fn size(&self, key: &str) -> Result<usize, GgufError> {
@@ -196,14 +212,19 @@ impl<'a, R: Read + Seek> Source<'a, R> {
         };
         match config.check() {
             Ok(()) => Ok(config),
-            Err(source) => Err(GgufError::Shape { name: self.name.to_owned(), source }),
+            Err(source) => Err(GgufError::Shape {
+                name: self.name.to_owned(),
+                source,
+            }),
         }
     }
 
     /// A tensor of the given shape, as `f32`.
     fn tensor(&mut self, tensor: &str, shape: &[usize]) -> Result<Tensor, GgufError> {
         let read = || {
-            let values = self.content.tensor(&mut self.reader, tensor, &Device::Cpu)?;
+            let values = self
+                .content
+                .tensor(&mut self.reader, tensor, &Device::Cpu)?;
             let values = values.dequantize(&Device::Cpu)?;
             if values.dims() != shape {
                 candle_core::bail!("its shape is {:?} instead of {shape:?}", values.dims());
@@ -235,12 +256,18 @@ impl<'a, R: Read + Seek> Source<'a, R> {
 
     fn model(&mut self) -> Result<Transformer, GgufError> {
         let config = self.config()?;
-        let TransformerConfig { vocab, dim, hidden, .. } = config;
+        let TransformerConfig {
+            vocab, dim, hidden, ..
+        } = config;
         let keys = config.kv_heads * (dim / config.heads);
         let mut blocks = Vec::with_capacity(config.layers);
         for i in 0..config.layers {
             let named = |part: &str| format!("blk.{i}.{part}.weight");
-            let qkv = [(named("attn_q"), dim), (named("attn_k"), keys), (named("attn_v"), keys)];
+            let qkv = [
+                (named("attn_q"), dim),
+                (named("attn_k"), keys),
+                (named("attn_v"), keys),
+            ];
             let gate_up = [(named("ffn_gate"), hidden), (named("ffn_up"), hidden)];
             blocks.push(Block {
                 attention_norm: self.tensor(&named("attn_norm"), &[dim])?,
@@ -268,8 +295,11 @@ impl<'a, R: Read + Seek> Source<'a, R> {
     /// The engine's reader puts a space before every text and keeps digits together; neither is what
     /// these vocabularies were made with.
     fn tokenizer(&self) -> Result<Tokenizer, GgufError> {
-        let mut tokenizer = Tokenizer::from_gguf(&self.content)
-            .map_err(|source| GgufError::Tokenizer { name: self.name.to_owned(), source })?;
+        let mut tokenizer =
+            Tokenizer::from_gguf(&self.content).map_err(|source| GgufError::Tokenizer {
+                name: self.name.to_owned(),
+                source,
+            })?;
         let bytes = ByteLevel::new(false, true, true);
         let split = match self.string("tokenizer.ggml.pre") {
             Ok("smollm") => {
@@ -297,15 +327,28 @@ pub fn save(
     model: &Transformer,
     tokenizer: &Tokenizer,
 ) -> Result<(), GgufError> {
-    let io = |source| GgufError::Io { path: path.to_owned(), source };
-    let encode = |source| GgufError::Encode { path: path.to_owned(), source };
+    let io = |source| GgufError::Io {
+        path: path.to_owned(),
+        source,
+    };
+    let encode = |source| GgufError::Encode {
+        path: path.to_owned(),
+        source,
+    };
     let metadata = metadata(name, model.config(), tokenizer).map_err(encode)?;
     let tensors = worker::alone(|| tensors(model)).map_err(encode)?;
-    let metadata: Vec<_> = metadata.iter().map(|(key, value)| (key.as_str(), value)).collect();
-    let tensors: Vec<_> = tensors.iter().map(|(name, tensor)| (name.as_str(), tensor)).collect();
-    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
-    let mut file =
-        tempfile::NamedTempFile::new_in(parent.unwrap_or(Path::new("."))).map_err(io)?;
+    let metadata: Vec<_> = metadata
+        .iter()
+        .map(|(key, value)| (key.as_str(), value))
+        .collect();
+    let tensors: Vec<_> = tensors
+        .iter()
+        .map(|(name, tensor)| (name.as_str(), tensor))
+        .collect();
+    let parent = path
+        .parent()
+        .filter(|parent| !parent.as_os_str().is_empty());
+    let mut file = tempfile::NamedTempFile::new_in(parent.unwrap_or(Path::new("."))).map_err(io)?;
     candle_core::quantized::gguf_file::write(file.as_file_mut(), &metadata, &tensors)
         .map_err(encode)?;
     file.as_file_mut().flush().map_err(io)?;
@@ -321,7 +364,11 @@ fn tensors(model: &Transformer) -> candle_core::Result<Vec<(String, QTensor)>> {
     let mut tensors = Vec::new();
     let mut push = |name: String, tensor: &Tensor| {
         let eight_bits = tensor.rank() == 2 && tensor.dim(1)? % 32 == 0;
-        let kind = if eight_bits { GgmlDType::Q8_0 } else { GgmlDType::F32 };
+        let kind = if eight_bits {
+            GgmlDType::Q8_0
+        } else {
+            GgmlDType::F32
+        };
         tensors.push((name, QTensor::quantize(&tensor.contiguous()?, kind)?));
         candle_core::Result::Ok(())
     };
@@ -338,7 +385,10 @@ fn tensors(model: &Transformer) -> candle_core::Result<Vec<(String, QTensor)>> {
         push(named("attn_output"), &block.attention_out.t()?)?;
         push(named("ffn_norm"), &block.feed_norm)?;
         push(named("ffn_gate"), &gate_up.narrow(0, 0, config.hidden)?)?;
-        push(named("ffn_up"), &gate_up.narrow(0, config.hidden, config.hidden)?)?;
+        push(
+            named("ffn_up"),
+            &gate_up.narrow(0, config.hidden, config.hidden)?,
+        )?;
         push(named("ffn_down"), &block.down.t()?)?;
     }
     push("output_norm.weight".to_owned(), &weights.norm)?;
@@ -370,11 +420,16 @@ fn metadata(
     put("rope.freq_base", Value::F32(config.rope_base));
     put("attention.head_count", size(config.heads));
     put("attention.head_count_kv", size(config.kv_heads));
-    put("attention.layer_norm_rms_epsilon", Value::F32(config.epsilon));
+    put(
+        "attention.layer_norm_rms_epsilon",
+        Value::F32(config.epsilon),
+    );
     let merges = merges(tokenizer)?;
     let special = tokenizer.get_added_tokens_decoder();
     let ids = 0..config.vocab as u32;
-    let tokens = ids.clone().map(|id| text(&tokenizer.id_to_token(id).unwrap_or_default()));
+    let tokens = ids
+        .clone()
+        .map(|id| text(&tokenizer.id_to_token(id).unwrap_or_default()));
     // 1 is a normal token, 3 a control token.
     let kinds = ids.map(|id| Value::I32(if special.contains_key(&id) { 3 } else { 1 }));
     let mut put = |key: &str, value| metadata.push((format!("tokenizer.ggml.{key}"), value));
@@ -382,7 +437,10 @@ fn metadata(
     put("pre", text("gpt-2"));
     put("tokens", Value::Array(tokens.collect()));
     put("token_type", Value::Array(kinds.collect()));
-    put("merges", Value::Array(merges.iter().map(|merge| text(merge)).collect()));
+    put(
+        "merges",
+        Value::Array(merges.iter().map(|merge| text(merge)).collect()),
+    );
     put("bos_token_id", Value::U32(0));
     put("eos_token_id", Value::U32(0));
     put("add_bos_token", Value::Bool(false));
@@ -404,5 +462,123 @@ fn merges(tokenizer: &Tokenizer) -> candle_core::Result<Vec<String>> {
     match merges.and_then(|merges| merges.iter().map(merge).collect()) {
         Some(merges) => Ok(merges),
         None => candle_core::bail!("only byte-level BPE tokenizers can be written"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Cursor;
+
+    use tokenizers::AddedToken;
+    use tokenizers::models::TrainerWrapper;
+    use tokenizers::models::bpe::{BPE, BpeTrainerBuilder};
+
+    use super::*;
+    use crate::model::Model;
+
+    fn tokenizer() -> Tokenizer {
+        let mut tokenizer = Tokenizer::new(BPE::default());
+        tokenizer.with_pre_tokenizer(Some(ByteLevel::new(false, true, true)));
+        tokenizer.with_decoder(Some(ByteLevel::new(false, true, true)));
+        let mut trainer: TrainerWrapper = BpeTrainerBuilder::new()
+            .vocab_size(300)
+            .show_progress(false)
+            .special_tokens(vec![AddedToken::from("<|endoftext|>", true)])
+            .initial_alphabet(ByteLevel::alphabet().into_iter().collect())
+            .build()
+            .into();
+        let text = "the cat and the hat sat on the mat and that was that ".repeat(20);
+        tokenizer.train(&mut trainer, [text].iter()).unwrap();
+        tokenizer
+    }
+
+    fn model(vocab: usize, tied: bool) -> Transformer {
+        let config = TransformerConfig {
+            vocab,
+            dim: 64,
+            layers: 2,
+            heads: 4,
+            kv_heads: 2,
+            hidden: 96,
+            context: 32,
+            rope_base: 5_000.0,
+            epsilon: 1e-6,
+            tied,
+        };
+        Transformer::random(config, 9).unwrap()
+    }
+
+    fn bytes(tied: bool) -> Vec<u8> {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("model.gguf");
+        let tokenizer = tokenizer();
+        let model = model(tokenizer.get_vocab_size(true), tied);
+        save(&path, "test", &model, &tokenizer).unwrap();
+        std::fs::read(path).unwrap()
+    }
+
+    #[test]
+    fn what_is_saved_is_loaded() {
+        for tied in [true, false] {
+            let tokenizer = tokenizer();
+            let model = model(tokenizer.get_vocab_size(true), tied);
+            let loaded = read(Cursor::new(bytes(tied)), "test").unwrap();
+            assert_eq!(loaded.model.config(), model.config());
+            let text = "that hat,  on 1234 mats\n<|endoftext|>the bat";
+            let ids = tokenizer
+                .encode_fast(text, false)
+                .unwrap()
+                .get_ids()
+                .to_vec();
+            assert_eq!(
+                loaded.tokenizer.encode_fast(text, false).unwrap().get_ids(),
+                ids
+            );
+            assert_eq!(loaded.tokenizer.decode(&ids, false).unwrap(), text);
+            let before = model.start(&[&ids]).unwrap();
+            let after = loaded.model.start(&[&ids]).unwrap();
+            for (a, b) in before.logits().iter().zip(after.logits()) {
+                assert!((a - b).abs() < 0.02, "{a} {b}");
+            }
+        }
+    }
+
+    #[test]
+    fn files_cut_off_anywhere_are_errors_that_name_them() {
+        let whole = bytes(true);
+        for kept in [
+            0,
+            3,
+            10,
+            200,
+            whole.len() / 10,
+            whole.len() / 2,
+            whole.len() - 1,
+        ] {
+            let error = read(Cursor::new(&whole[..kept]), "short.gguf").unwrap_err();
+            assert!(error.to_string().starts_with("short.gguf"), "{error}");
+        }
+        assert!(matches!(
+            read(Cursor::new(b"#!/bin/sh"), "x"),
+            Err(GgufError::Header { .. })
+        ));
+        assert!(matches!(
+            load(Path::new("/nonexistent")),
+            Err(GgufError::Io { .. })
+        ));
+    }
+
+    #[test]
+    fn another_architecture_is_named() {
+        let mut file = Cursor::new(Vec::new());
+        let architecture = Value::String("mamba".to_owned());
+        let metadata = [("general.architecture", &architecture)];
+        candle_core::quantized::gguf_file::write(&mut file, &metadata, &[]).unwrap();
+        file.set_position(0);
+        let error = read(file, "other.gguf").unwrap_err().to_string();
+        assert!(
+            error.contains("other.gguf") && error.contains("`mamba`"),
+            "{error}"
+        );
     }
 }

@@ -69,7 +69,13 @@ mod check {
         };
         let var = Var::from_tensor(x).unwrap();
         let grads = objective(var.as_tensor()).backward().unwrap();
-        let found: Vec<f32> = grads.get(&var).unwrap().flatten_all().unwrap().to_vec1().unwrap();
+        let found: Vec<f32> = grads
+            .get(&var)
+            .unwrap()
+            .flatten_all()
+            .unwrap()
+            .to_vec1()
+            .unwrap();
         let at: Vec<f32> = x.flatten_all().unwrap().to_vec1().unwrap();
         let step = 1e-2;
         for i in 0..at.len() {

@@ -142,7 +142,10 @@ pub(super) struct Weights {
 
 impl Weights {
     /// The same weights with `change` applied to each under its name.
-    fn map<E>(&self, mut change: impl FnMut(&str, &Tensor) -> Result<Tensor, E>) -> Result<Self, E> {
+    fn map<E>(
+        &self,
+        mut change: impl FnMut(&str, &Tensor) -> Result<Tensor, E>,
+    ) -> Result<Self, E> {
         let embedding = change("embedding", &self.embedding)?;
         let mut blocks = Vec::with_capacity(self.blocks.len());
         for (i, block) in self.blocks.iter().enumerate() {
@@ -157,8 +160,17 @@ impl Weights {
             });
         }
         let norm = change("norm", &self.norm)?;
-        let head = self.head.as_ref().map(|head| change("head", head)).transpose()?;
-        Ok(Self { embedding, blocks, norm, head })
+        let head = self
+            .head
+            .as_ref()
+            .map(|head| change("head", head))
+            .transpose()?;
+        Ok(Self {
+            embedding,
+            blocks,
+            norm,
+            head,
+        })
     }
 }
 
@@ -174,7 +186,11 @@ impl Transformer {
     /// Wraps weights of matching shapes.
     pub(super) fn new(config: TransformerConfig, weights: Weights) -> Self {
         let rope = Rope::new(config.context, config.dim / config.heads, config.rope_base);
-        Self { config, weights, rope }
+        Self {
+            config,
+            weights,
+            rope,
+        }
     }
 
     /// Random weights, the same for the same seed on every machine.
@@ -188,8 +204,9 @@ impl Transformer {
         config.check()?;
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
         let mut normal = |rows: usize, columns: usize, deviation: f64| {
-            let values: Vec<f32> =
-                (0..rows * columns).map(|_| (gaussian(&mut rng) * deviation) as f32).collect();
+            let values: Vec<f32> = (0..rows * columns)
+                .map(|_| (gaussian(&mut rng) * deviation) as f32)
+                .collect();
             Tensor::from_vec(values, (rows, columns), &Device::Cpu)
         };
         let ones = || Tensor::ones(config.dim, candle_core::DType::F32, &Device::Cpu);
@@ -208,8 +225,17 @@ impl Transformer {
                 down: normal(config.hidden, config.dim, down)?,
             });
         }
-        let head = if config.tied { None } else { Some(normal(config.vocab, config.dim, 0.02)?) };
-        let weights = Weights { embedding, blocks, norm: ones()?, head };
+        let head = if config.tied {
+            None
+        } else {
+            Some(normal(config.vocab, config.dim, 0.02)?)
+        };
+        let weights = Weights {
+            embedding,
+            blocks,
+            norm: ones()?,
+            head,
+        };
         Ok(Self::new(config, weights))
     }
 
@@ -229,7 +255,11 @@ impl Transformer {
         change: impl FnMut(&str, &Tensor) -> Result<Tensor, E>,
     ) -> Result<Self, E> {
         let weights = self.weights.map(change)?;
-        Ok(Self { config: self.config.clone(), weights, rope: self.rope.clone() })
+        Ok(Self {
+            config: self.config.clone(),
+            weights,
+            rope: self.rope.clone(),
+        })
     }
 
     pub(super) fn rope(&self) -> &Rope {
@@ -238,7 +268,10 @@ impl Transformer {
 
     /// The output layer, `[vocab, dim]`.
     pub(super) fn head(&self) -> &Tensor {
-        self.weights.head.as_ref().unwrap_or(&self.weights.embedding)
+        self.weights
+            .head
+            .as_ref()
+            .unwrap_or(&self.weights.embedding)
     }
 
     /// The residual stream after the blocks, before the last normalisation: `[N, dim]`.
@@ -282,7 +315,11 @@ impl Transformer {
         targets: &[u32],
         length: usize,
     ) -> Result<Tensor, ModelError> {
-        Ok(cross_entropy(&self.states(inputs, length)?, self.head(), targets)?)
+        Ok(cross_entropy(
+            &self.states(inputs, length)?,
+            self.head(),
+            targets,
+        )?)
     }
 
     /// `-ln p(token | what precedes it)` in nats for every token of `tokens` but the first.
@@ -352,11 +389,27 @@ mod tests {
 
     #[test]
     fn a_contradictory_shape_is_refused() {
-        let odd = TransformerConfig { heads: 3, kv_heads: 3, ..tiny() };
+        let odd = TransformerConfig {
+            heads: 3,
+            kv_heads: 3,
+            ..tiny()
+        };
         assert_eq!(odd.check(), Err(ShapeError::Heads { dim: 16, heads: 3 }));
-        let uneven = TransformerConfig { kv_heads: 3, ..tiny() };
-        assert_eq!(uneven.check(), Err(ShapeError::KeyHeads { heads: 4, kv_heads: 3 }));
-        let empty = TransformerConfig { layers: 0, ..tiny() };
+        let uneven = TransformerConfig {
+            kv_heads: 3,
+            ..tiny()
+        };
+        assert_eq!(
+            uneven.check(),
+            Err(ShapeError::KeyHeads {
+                heads: 4,
+                kv_heads: 3
+            })
+        );
+        let empty = TransformerConfig {
+            layers: 0,
+            ..tiny()
+        };
         assert_eq!(empty.check(), Err(ShapeError::Zero("layers")));
     }
 

@@ -60,7 +60,10 @@ where
         }
     });
     // The scope has returned: no worker panicked, so every slot is filled.
-    results.into_iter().filter_map(|slot| slot.into_inner().ok().flatten()).collect()
+    results
+        .into_iter()
+        .filter_map(|slot| slot.into_inner().ok().flatten())
+        .collect()
 }
 
 /// Takes the next item off the queue, holding its lock no longer than that.

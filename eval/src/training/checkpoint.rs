@@ -33,7 +33,10 @@ pub(super) fn identity(
     for token in windows.stream() {
         hash.update(token.to_le_bytes());
     }
-    hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+    hash.finalize()
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect()
 }
 
 /// Reads a checkpoint; `None` if there is none yet.
@@ -41,15 +44,26 @@ pub(super) fn load(path: &Path, identity: &str) -> Result<Option<State>, Trainin
     let bytes = match std::fs::read(path) {
         Ok(bytes) => bytes,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-        Err(source) => return Err(TrainingError::Io { path: path.to_owned(), source }),
+        Err(source) => {
+            return Err(TrainingError::Io {
+                path: path.to_owned(),
+                source,
+            });
+        }
     };
     let bad = |reason: String| bad(path, reason);
     let (_, header) = SafeTensors::read_metadata(&bytes).map_err(|e| bad(e.to_string()))?;
     let entry = |key: &str| {
-        header.metadata().as_ref().and_then(|map| map.get(key)).ok_or(bad(format!("no `{key}`")))
+        header
+            .metadata()
+            .as_ref()
+            .and_then(|map| map.get(key))
+            .ok_or(bad(format!("no `{key}`")))
     };
     if entry("identity")? != identity {
-        return Err(TrainingError::OtherTraining { path: path.to_owned() });
+        return Err(TrainingError::OtherTraining {
+            path: path.to_owned(),
+        });
     }
     let losses: Vec<f32> =
         serde_json::from_str(entry("losses")?).map_err(|e| bad(e.to_string()))?;
@@ -68,12 +82,17 @@ pub(super) fn save(path: &Path, identity: &str, state: &State) -> Result<(), Tra
     let bytes = safetensors::serialize(&state.tensors, Some(metadata))
         .map_err(|e| bad(path, e.to_string()))?;
     let write = || {
-        let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+        let parent = path
+            .parent()
+            .filter(|parent| !parent.as_os_str().is_empty());
         let mut file = tempfile::NamedTempFile::new_in(parent.unwrap_or(Path::new(".")))?;
         file.write_all(&bytes)?;
         file.as_file().sync_all()?;
         file.persist(path).map_err(|error| error.error)?;
         Ok(())
     };
-    write().map_err(|source| TrainingError::Io { path: path.to_owned(), source })
+    write().map_err(|source| TrainingError::Io {
+        path: path.to_owned(),
+        source,
+    })
 }

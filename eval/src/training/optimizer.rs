@@ -36,9 +36,18 @@ impl AdamW {
     pub(super) fn new(variables: Vec<(String, Var)>, decay: f64) -> Self {
         let slot = |(name, variable): (String, Var)| {
             let zeros = vec![0f32; variable.elem_count()];
-            Slot { name, mean: zeros.clone(), square: zeros, variable }
+            Slot {
+                name,
+                mean: zeros.clone(),
+                square: zeros,
+                variable,
+            }
         };
-        Self { slots: variables.into_iter().map(slot).collect(), decay, steps: 0 }
+        Self {
+            slots: variables.into_iter().map(slot).collect(),
+            decay,
+            steps: 0,
+        }
     }
 
     /// Moves every variable against its gradient.
@@ -54,10 +63,22 @@ impl AdamW {
         let first = (1.0 / (1.0 - BETA1.powi(self.steps))) as f32;
         let second = (1.0 / (1.0 - BETA2.powi(self.steps))) as f32;
         let (beta1, beta2, rate32) = (BETA1 as f32, BETA2 as f32, rate as f32);
-        for Slot { variable, mean, square, .. } in &mut self.slots {
-            let Some(grad) = grads.get(variable) else { continue };
+        for Slot {
+            variable,
+            mean,
+            square,
+            ..
+        } in &mut self.slots
+        {
+            let Some(grad) = grads.get(variable) else {
+                continue;
+            };
             // Gains of normalisations are left alone: their natural value is one, not zero.
-            let decay = if variable.rank() > 1 { (rate * self.decay) as f32 } else { 0.0 };
+            let decay = if variable.rank() > 1 {
+                (rate * self.decay) as f32
+            } else {
+                0.0
+            };
             let mut weights: Vec<f32> = variable.flatten_all()?.to_vec1()?;
             with_values(grad, |grad| {
                 wide(|| {
@@ -79,8 +100,15 @@ impl AdamW {
     /// Variables and running means by name, for a checkpoint.
     pub(super) fn tensors(&self) -> candle_core::Result<HashMap<String, Tensor>> {
         let mut tensors = HashMap::new();
-        for Slot { name, variable, mean, square } in &self.slots {
-            let shaped = |values: &[f32]| Tensor::from_slice(values, variable.shape(), &Device::Cpu);
+        for Slot {
+            name,
+            variable,
+            mean,
+            square,
+        } in &self.slots
+        {
+            let shaped =
+                |values: &[f32]| Tensor::from_slice(values, variable.shape(), &Device::Cpu);
             tensors.insert(format!("mean.{name}"), shaped(mean)?);
             tensors.insert(format!("square.{name}"), shaped(square)?);
             tensors.insert(format!("weight.{name}"), variable.as_detached_tensor());
@@ -90,10 +118,19 @@ impl AdamW {
 
     /// Continues from a checkpoint; says what does not fit.
     pub(super) fn restore(&mut self, state: &State) -> Result<(), String> {
-        for Slot { name, variable, mean, square } in &mut self.slots {
+        for Slot {
+            name,
+            variable,
+            mean,
+            square,
+        } in &mut self.slots
+        {
             let get = |kind: &str| {
                 let key = format!("{kind}.{name}");
-                let tensor = state.tensors.get(&key).ok_or(format!("`{key}` is missing"))?;
+                let tensor = state
+                    .tensors
+                    .get(&key)
+                    .ok_or(format!("`{key}` is missing"))?;
                 if tensor.shape() != variable.shape() {
                     return Err(format!("`{key}` has another shape"));
                 }
@@ -112,5 +149,8 @@ impl AdamW {
 /// `sum_i x_i^2`, added up in double precision per stretch.
 #[inline(always)]
 fn sum_of_squares(values: &[f32]) -> f64 {
-    values.chunks(1024).map(|x| f64::from(crate::model::dot(x, x))).sum()
+    values
+        .chunks(1024)
+        .map(|x| f64::from(crate::model::dot(x, x)))
+        .sum()
 }

@@ -84,8 +84,9 @@ impl Windows {
         rng.set_stream(epoch as u64 + 1);
         let spare = self.stream.len() - 1 - self.per_epoch() * self.length;
         let offset = below(&mut rng, spare.min(self.length - 1) + 1);
-        let mut starts: Vec<usize> =
-            (0..self.per_epoch()).map(|i| offset + i * self.length).collect();
+        let mut starts: Vec<usize> = (0..self.per_epoch())
+            .map(|i| offset + i * self.length)
+            .collect();
         for i in (1..starts.len()).rev() {
             starts.swap(i, below(&mut rng, i + 1));
         }
@@ -120,6 +121,9 @@ mod tests {
     fn short_streams_are_one_window() {
         let windows = Windows::new(&[[5u32, 6]], 0, 64).unwrap();
         assert_eq!(windows.batch(1, 3, 1), (vec![0, 5], vec![5, 6]));
-        assert!(matches!(Windows::new(&[[0u32; 0]], 0, 64), Err(TrainingError::NoText)));
+        assert!(matches!(
+            Windows::new(&[[0u32; 0]], 0, 64),
+            Err(TrainingError::NoText)
+        ));
     }
 }

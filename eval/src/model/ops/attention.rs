@@ -50,7 +50,15 @@ pub(crate) fn attention(
     length: usize,
     rope: &Rope,
 ) -> Result<Tensor> {
-    apply(qkv, Attention { shape, length, rope: rope.clone(), weights: Mutex::default() })
+    apply(
+        qkv,
+        Attention {
+            shape,
+            length,
+            rope: rope.clone(),
+            weights: Mutex::default(),
+        },
+    )
 }
 
 struct Attention {
@@ -68,7 +76,9 @@ const BLOCK: usize = 64;
 impl Attention {
     fn blocks(&self) -> impl Iterator<Item = (usize, usize)> + use<> {
         let length = self.length;
-        (0..length).step_by(BLOCK).map(move |start| (start, (start + BLOCK).min(length)))
+        (0..length)
+            .step_by(BLOCK)
+            .map(move |start| (start, (start + BLOCK).min(length)))
     }
 
     fn scale(&self) -> f32 {
@@ -105,7 +115,10 @@ impl Attention {
             general_mat_mul(self.scale(), &q, &k.t(), 0.0, &mut block);
             wide(|| {
                 for (row, mut scores) in block.rows_mut().into_iter().enumerate() {
-                    let (seen, unseen) = scores.as_slice_mut().unwrap_or_default().split_at_mut(start + row + 1);
+                    let (seen, unseen) = scores
+                        .as_slice_mut()
+                        .unwrap_or_default()
+                        .split_at_mut(start + row + 1);
                     softmax(seen);
                     unseen.fill(0.0);
                 }
@@ -161,13 +174,19 @@ impl CustomOp1 for Attention {
     }
 
     fn cpu_fwd(&self, storage: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
-        let AttentionShape { heads, kv_heads, head_dim } = self.shape;
+        let AttentionShape {
+            heads,
+            kv_heads,
+            head_dim,
+        } = self.shape;
         let (tokens, width) = layout.shape().dims2()?;
         let qkv = values(storage, layout, self.name())?;
         let (t, out_width) = (self.length, heads * head_dim);
         let mut output = vec![0f32; tokens * out_width];
         let mut kept = vec![0f32; tokens * t * heads];
-        let sequences = qkv.chunks_exact(t * width).zip(output.chunks_exact_mut(t * out_width));
+        let sequences = qkv
+            .chunks_exact(t * width)
+            .zip(output.chunks_exact_mut(t * out_width));
         for ((qkv, output), kept) in sequences.zip(kept.chunks_exact_mut(heads * t * t)) {
             let qkv = view(qkv, t, width)?;
             let mut output = view_mut(output, t, out_width)?;
@@ -190,16 +209,27 @@ impl CustomOp1 for Attention {
     }
 
     fn bwd(&self, qkv: &Tensor, _output: &Tensor, grad: &Tensor) -> Result<Option<Tensor>> {
-        let AttentionShape { heads, kv_heads, head_dim } = self.shape;
+        let AttentionShape {
+            heads,
+            kv_heads,
+            head_dim,
+        } = self.shape;
         let (_, width) = qkv.dims2()?;
         let (t, out_width) = (self.length, heads * head_dim);
         let mut d_qkv = vec![0f32; qkv.elem_count()];
-        let kept = self.weights.lock().map(|mut kept| std::mem::take(&mut *kept)).unwrap_or_default();
+        let kept = self
+            .weights
+            .lock()
+            .map(|mut kept| std::mem::take(&mut *kept))
+            .unwrap_or_default();
         with_values(qkv, |qkv| {
             with_values(grad, |grad| {
-                let sequences = qkv.chunks_exact(t * width).zip(grad.chunks_exact(t * out_width));
+                let sequences = qkv
+                    .chunks_exact(t * width)
+                    .zip(grad.chunks_exact(t * out_width));
                 let sequences = sequences.zip(kept.chunks_exact(heads * t * t));
-                for (((qkv, grad), kept), d_qkv) in sequences.zip(d_qkv.chunks_exact_mut(t * width)) {
+                for (((qkv, grad), kept), d_qkv) in sequences.zip(d_qkv.chunks_exact_mut(t * width))
+                {
                     let qkv = view(qkv, t, width)?;
                     let grad = view(grad, t, out_width)?;
                     let mut d_qkv = view_mut(d_qkv, t, width)?;
@@ -245,7 +275,11 @@ fn rows<S: RawData>(mut view: ArrayBase<S, Ix2>, start: usize, end: usize) -> Ar
 }
 
 /// `count` columns of a view, the first of them `from`.
-fn columns<S: RawData>(mut view: ArrayBase<S, Ix2>, from: usize, count: usize) -> ArrayBase<S, Ix2> {
+fn columns<S: RawData>(
+    mut view: ArrayBase<S, Ix2>,
+    from: usize,
+    count: usize,
+) -> ArrayBase<S, Ix2> {
     view.slice_axis_inplace(Axis(1), Slice::from(from..from + count));
     view
 }
@@ -265,7 +299,11 @@ mod tests {
 
     #[test]
     fn gradient_with_shared_keys_across_blocks() {
-        let shape = AttentionShape { heads: 4, kv_heads: 2, head_dim: 2 };
+        let shape = AttentionShape {
+            heads: 4,
+            kv_heads: 2,
+            head_dim: 2,
+        };
         // Two sequences, longer than a block, so that blocks after the first count too.
         let length = BLOCK + 3;
         let rope = Rope::new(length, 2, 10_000.0);

@@ -50,7 +50,9 @@ pub(crate) fn max(a: &[f32]) -> f32 {
             tops[lane] = greater(chunk[lane], tops[lane]);
         }
     }
-    tops.iter().chain(rest).fold(f32::NEG_INFINITY, |top, &x| greater(x, top))
+    tops.iter()
+        .chain(rest)
+        .fold(f32::NEG_INFINITY, |top, &x| greater(x, top))
 }
 
 /// `y += factor x`.
@@ -125,7 +127,10 @@ mod tests {
             let expected: f32 = a.iter().zip(&b).map(|(a, b)| a * b).sum();
             assert!((wide(|| dot(&a, &b)) - expected).abs() < 1e-5);
             assert!((wide(|| sum(&a)) - a.iter().sum::<f32>()).abs() < 1e-5);
-            assert_eq!(wide(|| max(&a)), a.iter().copied().fold(f32::NEG_INFINITY, f32::max));
+            assert_eq!(
+                wide(|| max(&a)),
+                a.iter().copied().fold(f32::NEG_INFINITY, f32::max)
+            );
         }
     }
 }

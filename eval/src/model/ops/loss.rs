@@ -127,7 +127,10 @@ mod tests {
     fn mean_of_the_values() {
         let (x, head) = (wave(&[600, 4], 0.1), wave(&[9, 4], 1.0));
         let targets: Vec<u32> = (0..600).map(|i| i % 9).collect();
-        let loss = cross_entropy(&x, &head, &targets).unwrap().to_scalar::<f32>().unwrap();
+        let loss = cross_entropy(&x, &head, &targets)
+            .unwrap()
+            .to_scalar::<f32>()
+            .unwrap();
         let each = cross_entropy_values(&x, &head, &targets).unwrap();
         let mean = each.iter().sum::<f64>() / 600.0;
         assert!((f64::from(loss) - mean).abs() < 1e-6);

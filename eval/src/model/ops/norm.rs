@@ -38,7 +38,10 @@ impl CustomOp2 for RmsNorm {
         let weight = values(weight, weight_layout, self.name())?;
         let mut y = vec![0f32; x.len()];
         wide(|| {
-            for (y, x) in y.chunks_exact_mut(weight.len()).zip(x.chunks_exact(weight.len())) {
+            for (y, x) in y
+                .chunks_exact_mut(weight.len())
+                .zip(x.chunks_exact(weight.len()))
+            {
                 let scale = self.scale(x);
                 for ((y, x), w) in y.iter_mut().zip(x).zip(weight) {
                     *y = x * scale * w;

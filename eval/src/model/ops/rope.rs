@@ -21,14 +21,21 @@ impl Rope {
             let (sin, cos) = (t as f64 * rate).sin_cos();
             (cos as f32, sin as f32)
         };
-        let turns = (0..positions).flat_map(|t| (0..half).map(move |i| turn(t, i))).collect();
+        let turns = (0..positions)
+            .flat_map(|t| (0..half).map(move |i| turn(t, i)))
+            .collect();
         Self { half, turns }
     }
 
     /// Turns the pairs of one head at `position`.
     #[inline(always)]
     pub(crate) fn forward(&self, head: &mut [f32], position: usize) {
-        for (pair, (cos, sin)) in head.as_chunks_mut::<2>().0.iter_mut().zip(self.row(position)) {
+        for (pair, (cos, sin)) in head
+            .as_chunks_mut::<2>()
+            .0
+            .iter_mut()
+            .zip(self.row(position))
+        {
             let [a, b] = *pair;
             *pair = [a * cos - b * sin, a * sin + b * cos];
         }
@@ -37,7 +44,12 @@ impl Rope {
     /// Turns back: the inverse of [`forward`](Self::forward), and its gradient.
     #[inline(always)]
     pub(crate) fn backward(&self, head: &mut [f32], position: usize) {
-        for (pair, (cos, sin)) in head.as_chunks_mut::<2>().0.iter_mut().zip(self.row(position)) {
+        for (pair, (cos, sin)) in head
+            .as_chunks_mut::<2>()
+            .0
+            .iter_mut()
+            .zip(self.row(position))
+        {
             let [a, b] = *pair;
             *pair = [a * cos + b * sin, b * cos - a * sin];
         }
