@@ -1,2 +1,46 @@
-//! `watermark-eval`.
-fn main() {}
+//! `watermark-eval`: makes what the toolkit is measured with.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+mod command;
+
+/// Trains and measures the models of the watermark toolkit.
+#[derive(Parser)]
+#[command(version, about)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Train a byte-level BPE tokenizer on a directory of text files.
+    TrainTokenizer(command::teacher::TrainTokenizer),
+    /// Train a small decoder-only transformer on a directory of text files.
+    TrainTeacher(command::teacher::TrainTeacher),
+}
+
+/// An error with the file it is about.
+#[derive(Debug, thiserror::Error)]
+#[error("{}: {message}", path.display())]
+struct FileError {
+    path: PathBuf,
+    message: String,
+}
+
+fn main() -> ExitCode {
+    let result = match Cli::parse().command {
+        Command::TrainTokenizer(command) => command.run(),
+        Command::TrainTeacher(command) => command.run(),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -187,6 +187,22 @@ impl<'m> Session<'m> {
         self.segments.truncate(1);
     }
 
+    /// The next token and how it came about: by the mark, or by ordinary sampling where
+    /// [`decide`](Self::decide) skips. Changes nothing.
+    pub fn step(
+        &self,
+        candidates: &Candidates<'_>,
+        temperature: f32,
+        coins: &mut dyn Rng,
+    ) -> (u32, Outcome) {
+        let decision = self.decide(candidates, temperature, coins);
+        let index = match decision {
+            Decision::Marked(index) => index,
+            Decision::Skip(_) => candidates.sample(coins),
+        };
+        (candidates.get(index).0, decision.outcome())
+    }
+
     /// A whole step: logits to token, marked or sampled ordinarily, and accepted.
     pub fn sample(
         &mut self,
@@ -196,13 +212,8 @@ impl<'m> Session<'m> {
         coins: &mut dyn Rng,
     ) -> Result<u32, NoCandidate> {
         let candidates = buffer.fill(logits, sampling)?;
-        let decision = self.decide(&candidates, sampling.temperature, coins);
-        let index = match decision {
-            Decision::Marked(index) => index,
-            Decision::Skip(_) => candidates.sample(coins),
-        };
-        let token = candidates.get(index).0;
-        self.accept(token, decision.outcome());
+        let (token, outcome) = self.step(&candidates, sampling.temperature, coins);
+        self.accept(token, outcome);
         Ok(token)
     }
 

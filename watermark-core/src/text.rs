@@ -104,6 +104,11 @@ mod hf {
             }
         }
 
+        /// The library's own type.
+        pub fn inner(&self) -> &tokenizers::Tokenizer {
+            &self.inner
+        }
+
         /// Reads a `tokenizer.json`.
         pub fn from_file(path: &Path) -> Result<Self, TokenizerError> {
             let bytes = std::fs::read(path).map_err(|source| TokenizerError::Io {

@@ -1,0 +1,3 @@
+//! The commands of `watermark-eval`.
+
+pub(crate) mod teacher;

@@ -1,0 +1,136 @@
+//! Arithmetic on slices of `f32` in a form that compilers turn into vector instructions.
+//!
+//! Everything here is `inline(always)` so that it is compiled for the widest vectors of the machine
+//! when called inside [`wide`].
+
+/// Runs `work` compiled for the widest vector instructions that this machine has.
+pub(crate) fn wide<R>(work: impl FnOnce() -> R) -> R {
+    pulp::Arch::new().dispatch(work)
+}
+
+/// Partial sums kept apart, so that additions need not wait for each other.
+const LANES: usize = 16;
+
+/// `sum_i a_i b_i`.
+#[inline(always)]
+pub(crate) fn dot(a: &[f32], b: &[f32]) -> f32 {
+    let mut sums = [0f32; LANES];
+    let (a_chunks, a_rest) = a.as_chunks::<LANES>();
+    let (b_chunks, b_rest) = b.as_chunks::<LANES>();
+    for (a, b) in a_chunks.iter().zip(b_chunks) {
+        for lane in 0..LANES {
+            sums[lane] += a[lane] * b[lane];
+        }
+    }
+    let rest: f32 = a_rest.iter().zip(b_rest).map(|(a, b)| a * b).sum();
+    sums.iter().sum::<f32>() + rest
+}
+
+/// `sum_i a_i`.
+#[inline(always)]
+pub(crate) fn sum(a: &[f32]) -> f32 {
+    let mut sums = [0f32; LANES];
+    let (chunks, rest) = a.as_chunks::<LANES>();
+    for chunk in chunks {
+        for lane in 0..LANES {
+            sums[lane] += chunk[lane];
+        }
+    }
+    sums.iter().sum::<f32>() + rest.iter().sum::<f32>()
+}
+
+/// `max_i a_i`; `-inf` if there are none.
+#[inline(always)]
+pub(crate) fn max(a: &[f32]) -> f32 {
+    let greater = |x: f32, y: f32| if x > y { x } else { y };
+    let mut tops = [f32::NEG_INFINITY; LANES];
+    let (chunks, rest) = a.as_chunks::<LANES>();
+    for chunk in chunks {
+        for lane in 0..LANES {
+            tops[lane] = greater(chunk[lane], tops[lane]);
+        }
+    }
+    tops.iter()
+        .chain(rest)
+        .fold(f32::NEG_INFINITY, |top, &x| greater(x, top))
+}
+
+/// `y += factor x`.
+#[inline(always)]
+pub(crate) fn add_scaled(y: &mut [f32], factor: f32, x: &[f32]) {
+    for (y, x) in y.iter_mut().zip(x) {
+        *y += factor * x;
+    }
+}
+
+/// `e^x` to a relative error below 3e-7 for `x` in `[-87, 88]`; clamped to that range outside.
+///
+/// `e^x = 2^n e^r` with `n = round(x / ln 2)` and `|r| <= ln 2 / 2`: the power of two is set in the
+/// exponent bits, the rest is a polynomial. No table and no branch, so it runs in vector lanes.
+#[inline(always)]
+pub(crate) fn exp(x: f32) -> f32 {
+    // Adding 1.5 * 2^23 leaves the nearest integer in the low bits of the mantissa.
+    const ROUND: f32 = 12_582_912.0;
+    // ln 2 in two parts: the product of `n` and the first is exact.
+    const LN2_HIGH: f32 = 0.693_359_4;
+    const LN2_LOW: f32 = -2.121_944_4e-4;
+    let x = if x > -87.0 { x } else { -87.0 };
+    let x = if x < 88.0 { x } else { 88.0 };
+    let shifted = x * std::f32::consts::LOG2_E + ROUND;
+    let n = shifted - ROUND;
+    let r = x - n * LN2_HIGH - n * LN2_LOW;
+    let mut tail = 1.987_569_1e-4;
+    tail = tail * r + 1.398_2e-3;
+    tail = tail * r + 8.333_452e-3;
+    tail = tail * r + 4.166_579_6e-2;
+    tail = tail * r + 1.666_666_6e-1;
+    tail = tail * r + 0.5;
+    let power = f32::from_bits((shifted.to_bits() << 23).wrapping_add(0x3f80_0000));
+    (tail * r * r + r + 1.0) * power
+}
+
+/// Turns logits into probabilities in place; returns `ln sum_i e^(x_i)`.
+#[inline(always)]
+pub(crate) fn softmax(x: &mut [f32]) -> f32 {
+    let top = max(x);
+    for x in x.iter_mut() {
+        *x = exp(*x - top);
+    }
+    let total = sum(x);
+    let scale = 1.0 / total;
+    for x in x.iter_mut() {
+        *x *= scale;
+    }
+    top + total.ln()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn exp_is_accurate_over_its_range() {
+        let worst = wide(|| {
+            (-87_000..88_000)
+                .map(|i| i as f32 / 1000.0)
+                .map(|x| (f64::from(exp(x)) / f64::from(x).exp() - 1.0).abs())
+                .fold(0.0, f64::max)
+        });
+        assert!(worst < 3e-7, "relative error {worst:e}");
+    }
+
+    #[test]
+    fn reductions_match_their_definitions_at_any_length() {
+        for n in 0..70 {
+            let a: Vec<f32> = (0..n).map(|i| (i as f32 * 0.7).sin()).collect();
+            let b: Vec<f32> = (0..n).map(|i| (i as f32 * 0.3).cos()).collect();
+            let expected: f32 = a.iter().zip(&b).map(|(a, b)| a * b).sum();
+            assert!((wide(|| dot(&a, &b)) - expected).abs() < 1e-5);
+            assert!((wide(|| sum(&a)) - a.iter().sum::<f32>()).abs() < 1e-5);
+            assert_eq!(
+                wide(|| max(&a)),
+                a.iter().copied().fold(f32::NEG_INFINITY, f32::max)
+            );
+        }
+    }
+}

@@ -1,0 +1,444 @@
+//! A decoder-only transformer of the llama architecture.
+//!
+//! ```text
+//! x = embedding[ids]
+//! for each block:  x += attention(rms_norm(x) W_qkv) W_out
+//!                  x += swiglu(rms_norm(x) W_gate_up) W_down
+//! logits = rms_norm(x) W_head^T          (W_head is the embedding if tied)
+//! ```
+//! One definition serves training (weights that record gradients), decoding with a cache, and
+//! pretrained GGUF files. Matrices are stored `[in, out]`, which small batches multiply fastest.
+
+use candle_core::{Device, Tensor};
+use rand_chacha::ChaCha8Rng;
+use rand_core::{Rng, SeedableRng};
+use serde::{Deserialize, Serialize};
+
+use super::decode::Decoding;
+use super::ops::{AttentionShape, Rope, attention, cross_entropy, cross_entropy_values};
+use super::ops::{rms_norm, swiglu};
+use super::{Batch, Model, ModelError, check_prompts, worker};
+
+/// The shape of a [`Transformer`].
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct TransformerConfig {
+    /// Number of token ids.
+    pub vocab: usize,
+    /// Width of the residual stream.
+    pub dim: usize,
+    /// Number of blocks.
+    pub layers: usize,
+    /// Query heads; `dim / heads` entries each, an even number.
+    pub heads: usize,
+    /// Key and value heads; divides `heads`.
+    pub kv_heads: usize,
+    /// Width of the feed-forward layer.
+    pub hidden: usize,
+    /// Largest sequence, in tokens.
+    pub context: usize,
+    /// Base of the rotary frequencies.
+    pub rope_base: f32,
+    /// Added to the mean square in each normalisation.
+    pub epsilon: f32,
+    /// Whether the output layer shares the embedding's weights.
+    pub tied: bool,
+}
+
+/// Why a shape is contradictory.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ShapeError {
+    /// A count or width of zero.
+    #[error("`{0}` is zero; every size must be at least one")]
+    Zero(&'static str),
+    /// Heads of unequal or odd width.
+    #[error("width {dim} does not divide into {heads} heads of an even width")]
+    Heads {
+        /// Width of the residual stream.
+        dim: usize,
+        /// Query heads.
+        heads: usize,
+    },
+    /// Query heads that cannot share key heads evenly.
+    #[error("{heads} query heads cannot share {kv_heads} key heads evenly")]
+    KeyHeads {
+        /// Query heads.
+        heads: usize,
+        /// Key and value heads.
+        kv_heads: usize,
+    },
+}
+
+impl TransformerConfig {
+    /// Checks that the sizes fit each other.
+    ///
+    /// # Errors
+    /// A size is zero, or heads do not divide what they must.
+    pub fn check(&self) -> Result<(), ShapeError> {
+        let sizes = [
+            ("vocab", self.vocab),
+            ("dim", self.dim),
+            ("layers", self.layers),
+            ("heads", self.heads),
+            ("kv_heads", self.kv_heads),
+            ("hidden", self.hidden),
+            ("context", self.context),
+        ];
+        if let Some((name, _)) = sizes.iter().find(|(_, size)| *size == 0) {
+            return Err(ShapeError::Zero(name));
+        }
+        let (dim, heads, kv_heads) = (self.dim, self.heads, self.kv_heads);
+        if dim % (2 * heads) != 0 {
+            return Err(ShapeError::Heads { dim, heads });
+        }
+        if heads % kv_heads != 0 {
+            return Err(ShapeError::KeyHeads { heads, kv_heads });
+        }
+        Ok(())
+    }
+
+    /// Number of weights.
+    #[must_use]
+    pub fn parameters(&self) -> usize {
+        let block = self.dim * (self.attention().width() + self.dim + 3 * self.hidden + 2);
+        let ends = if self.tied { 1 } else { 2 };
+        ends * self.vocab * self.dim + self.layers * block + self.dim
+    }
+
+    pub(super) fn attention(&self) -> AttentionShape {
+        AttentionShape {
+            heads: self.heads,
+            kv_heads: self.kv_heads,
+            head_dim: self.dim / self.heads,
+        }
+    }
+}
+
+/// The weights of one block.
+#[derive(Clone, Debug)]
+pub(super) struct Block {
+    pub(super) attention_norm: Tensor,
+    /// `[dim, (heads + 2 kv_heads) head_dim]`: queries, keys and values side by side.
+    pub(super) qkv: Tensor,
+    /// `[dim, dim]`.
+    pub(super) attention_out: Tensor,
+    pub(super) feed_norm: Tensor,
+    /// `[dim, 2 hidden]`: gate and up side by side.
+    pub(super) gate_up: Tensor,
+    /// `[hidden, dim]`.
+    pub(super) down: Tensor,
+}
+
+/// All weights.
+#[derive(Clone, Debug)]
+pub(super) struct Weights {
+    /// `[vocab, dim]`.
+    pub(super) embedding: Tensor,
+    pub(super) blocks: Vec<Block>,
+    pub(super) norm: Tensor,
+    /// `[vocab, dim]`, absent if tied.
+    pub(super) head: Option<Tensor>,
+}
+
+impl Weights {
+    /// The same weights with `change` applied to each under its name.
+    fn map<E>(
+        &self,
+        mut change: impl FnMut(&str, &Tensor) -> Result<Tensor, E>,
+    ) -> Result<Self, E> {
+        let embedding = change("embedding", &self.embedding)?;
+        let mut blocks = Vec::with_capacity(self.blocks.len());
+        for (i, block) in self.blocks.iter().enumerate() {
+            let mut change = |name: &str, tensor| change(&format!("blocks.{i}.{name}"), tensor);
+            blocks.push(Block {
+                attention_norm: change("attention_norm", &block.attention_norm)?,
+                qkv: change("qkv", &block.qkv)?,
+                attention_out: change("attention_out", &block.attention_out)?,
+                feed_norm: change("feed_norm", &block.feed_norm)?,
+                gate_up: change("gate_up", &block.gate_up)?,
+                down: change("down", &block.down)?,
+            });
+        }
+        let norm = change("norm", &self.norm)?;
+        let head = self
+            .head
+            .as_ref()
+            .map(|head| change("head", head))
+            .transpose()?;
+        Ok(Self {
+            embedding,
+            blocks,
+            norm,
+            head,
+        })
+    }
+}
+
+/// A transformer with its weights; cloning shares them.
+#[derive(Clone, Debug)]
+pub struct Transformer {
+    config: TransformerConfig,
+    weights: Weights,
+    rope: Rope,
+}
+
+impl Transformer {
+    /// Wraps weights of matching shapes.
+    pub(super) fn new(config: TransformerConfig, weights: Weights) -> Self {
+        let rope = Rope::new(config.context, config.dim / config.heads, config.rope_base);
+        Self {
+            config,
+            weights,
+            rope,
+        }
+    }
+
+    /// Random weights, the same for the same seed on every machine.
+    ///
+    /// Normal with standard deviation `1 / sqrt(dim)` (`1 / sqrt(in)` for the down projection), times
+    /// `1 / sqrt(2 layers)` where a block adds to the residual stream; 0.02 for the embedding.
+    ///
+    /// # Errors
+    /// The shape is contradictory.
+    pub fn random(config: TransformerConfig, seed: u64) -> Result<Self, ModelError> {
+        config.check()?;
+        let mut rng = ChaCha8Rng::seed_from_u64(seed);
+        let mut normal = |rows: usize, columns: usize, deviation: f64| {
+            let values: Vec<f32> = (0..rows * columns)
+                .map(|_| (gaussian(&mut rng) * deviation) as f32)
+                .collect();
+            Tensor::from_vec(values, (rows, columns), &Device::Cpu)
+        };
+        let ones = || Tensor::ones(config.dim, candle_core::DType::F32, &Device::Cpu);
+        let inner = 1.0 / (config.dim as f64).sqrt();
+        let residual = 1.0 / (2.0 * config.layers as f64).sqrt();
+        let down = residual / (config.hidden as f64).sqrt();
+        let embedding = normal(config.vocab, config.dim, 0.02)?;
+        let mut blocks = Vec::with_capacity(config.layers);
+        for _ in 0..config.layers {
+            blocks.push(Block {
+                attention_norm: ones()?,
+                qkv: normal(config.dim, config.attention().width(), inner)?,
+                attention_out: normal(config.dim, config.dim, inner * residual)?,
+                feed_norm: ones()?,
+                gate_up: normal(config.dim, 2 * config.hidden, inner)?,
+                down: normal(config.hidden, config.dim, down)?,
+            });
+        }
+        let head = if config.tied {
+            None
+        } else {
+            Some(normal(config.vocab, config.dim, 0.02)?)
+        };
+        let weights = Weights {
+            embedding,
+            blocks,
+            norm: ones()?,
+            head,
+        };
+        Ok(Self::new(config, weights))
+    }
+
+    /// The shape.
+    #[must_use]
+    pub fn config(&self) -> &TransformerConfig {
+        &self.config
+    }
+
+    pub(super) fn weights(&self) -> &Weights {
+        &self.weights
+    }
+
+    /// The same model with `change` applied to each weight under its name, shapes unchanged.
+    pub(crate) fn map_weights<E>(
+        &self,
+        change: impl FnMut(&str, &Tensor) -> Result<Tensor, E>,
+    ) -> Result<Self, E> {
+        let weights = self.weights.map(change)?;
+        Ok(Self {
+            config: self.config.clone(),
+            weights,
+            rope: self.rope.clone(),
+        })
+    }
+
+    pub(super) fn rope(&self) -> &Rope {
+        &self.rope
+    }
+
+    /// The output layer, `[vocab, dim]`.
+    pub(super) fn head(&self) -> &Tensor {
+        self.weights
+            .head
+            .as_ref()
+            .unwrap_or(&self.weights.embedding)
+    }
+
+    /// The residual stream after the blocks, before the last normalisation: `[N, dim]`.
+    ///
+    /// `attend` maps a block's index and its `[N, width]` queries, keys and values to `[N, dim]`.
+    pub(super) fn blocks(
+        &self,
+        ids: &[u32],
+        mut attend: impl FnMut(usize, &Tensor) -> candle_core::Result<Tensor>,
+    ) -> candle_core::Result<Tensor> {
+        let epsilon = self.config.epsilon;
+        let ids = Tensor::new(ids, &Device::Cpu)?;
+        let mut x = self.weights.embedding.index_select(&ids, 0)?;
+        for (i, block) in self.weights.blocks.iter().enumerate() {
+            let qkv = rms_norm(&x, &block.attention_norm, epsilon)?.matmul(&block.qkv)?;
+            x = (x + attend(i, &qkv)?.matmul(&block.attention_out)?)?;
+            let gate_up = rms_norm(&x, &block.feed_norm, epsilon)?.matmul(&block.gate_up)?;
+            x = (x + swiglu(&gate_up)?.matmul(&block.down)?)?;
+        }
+        Ok(x)
+    }
+
+    /// The last normalisation: what the output layer sees.
+    pub(super) fn normalised(&self, x: &Tensor) -> candle_core::Result<Tensor> {
+        rms_norm(x, &self.weights.norm, self.config.epsilon)
+    }
+
+    /// What the output layer sees at every position of sequences of `length` tokens: `[N, dim]`.
+    fn states(&self, inputs: &[u32], length: usize) -> candle_core::Result<Tensor> {
+        let shape = self.config.attention();
+        let x = self.blocks(inputs, |_, qkv| attention(qkv, shape, length, &self.rope))?;
+        self.normalised(&x)
+    }
+
+    /// Mean cross-entropy in nats of the targets, with gradients if the weights record them.
+    ///
+    /// `inputs` and `targets` are sequences of `length` tokens one after the other.
+    pub(crate) fn loss(
+        &self,
+        inputs: &[u32],
+        targets: &[u32],
+        length: usize,
+    ) -> Result<Tensor, ModelError> {
+        Ok(cross_entropy(
+            &self.states(inputs, length)?,
+            self.head(),
+            targets,
+        )?)
+    }
+
+    /// `-ln p(token | what precedes it)` in nats for every token of `tokens` but the first.
+    ///
+    /// Long texts are read in stretches of the context length, each with nothing before it.
+    ///
+    /// # Errors
+    /// An id is outside the vocabulary, or the engine failed.
+    pub fn surprisals(&self, tokens: &[u32]) -> Result<Vec<f64>, ModelError> {
+        super::check_tokens(0, tokens, self.config.vocab)?;
+        worker::alone(|| {
+            let mut all = Vec::with_capacity(tokens.len());
+            let mut start = 0;
+            while start + 1 < tokens.len() {
+                let length = self.config.context.min(tokens.len() - 1 - start);
+                let inputs = &tokens[start..start + length];
+                let targets = &tokens[start + 1..start + length + 1];
+                let states = self.states(inputs, length)?;
+                all.extend(cross_entropy_values(&states, self.head(), targets)?);
+                start += length;
+            }
+            Ok(all)
+        })
+    }
+}
+
+impl Model for Transformer {
+    fn vocab_size(&self) -> usize {
+        self.config.vocab
+    }
+
+    fn context_length(&self) -> usize {
+        self.config.context
+    }
+
+    fn start(&self, prompts: &[&[u32]]) -> Result<Box<dyn Batch + '_>, ModelError> {
+        check_prompts(prompts, self.config.vocab, self.config.context)?;
+        Ok(Box::new(Decoding::start(self, prompts)?))
+    }
+}
+
+/// A standard normal variate (Box and Muller).
+fn gaussian(rng: &mut impl Rng) -> f64 {
+    let mut unit = || (rng.next_u32() as f64 + 0.5) / 4_294_967_296.0;
+    let radius = (-2.0 * unit().ln()).sqrt();
+    radius * (std::f64::consts::TAU * unit()).cos()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    pub(crate) fn tiny() -> TransformerConfig {
+        TransformerConfig {
+            vocab: 50,
+            dim: 16,
+            layers: 2,
+            heads: 4,
+            kv_heads: 2,
+            hidden: 24,
+            context: 40,
+            rope_base: 10_000.0,
+            epsilon: 1e-5,
+            tied: true,
+        }
+    }
+
+    #[test]
+    fn a_contradictory_shape_is_refused() {
+        let odd = TransformerConfig {
+            heads: 3,
+            kv_heads: 3,
+            ..tiny()
+        };
+        assert_eq!(odd.check(), Err(ShapeError::Heads { dim: 16, heads: 3 }));
+        let uneven = TransformerConfig {
+            kv_heads: 3,
+            ..tiny()
+        };
+        assert_eq!(
+            uneven.check(),
+            Err(ShapeError::KeyHeads {
+                heads: 4,
+                kv_heads: 3
+            })
+        );
+        let empty = TransformerConfig {
+            layers: 0,
+            ..tiny()
+        };
+        assert_eq!(empty.check(), Err(ShapeError::Zero("layers")));
+    }
+
+    #[test]
+    fn parameters_are_counted() {
+        for tied in [true, false] {
+            let model = Transformer::random(TransformerConfig { tied, ..tiny() }, 1).unwrap();
+            let mut count = 0;
+            model
+                .map_weights(|_, weight| {
+                    count += weight.elem_count();
+                    Ok::<_, candle_core::Error>(weight.clone())
+                })
+                .unwrap();
+            assert_eq!(count, model.config().parameters());
+        }
+    }
+
+    #[test]
+    fn surprisals_are_those_of_the_decoder() {
+        let model = Transformer::random(tiny(), 3).unwrap();
+        let tokens = [0, 7, 12, 49, 3, 3, 20];
+        let mut batch = model.start(&[&tokens[..1]]).unwrap();
+        for (i, surprisal) in model.surprisals(&tokens).unwrap().into_iter().enumerate() {
+            let next = tokens[i + 1];
+            let logits = batch.logits().row(0).mapv(f64::from);
+            let total: f64 = logits.iter().map(|x| x.exp()).sum();
+            assert!((total.ln() - logits[next as usize] - surprisal).abs() < 1e-4);
+            batch.step(&[next]).unwrap();
+        }
+    }
+}
