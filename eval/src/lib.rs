@@ -1,6 +1,14 @@
-//! Teachers, students and suspects.
+//! Teachers, students and suspects: the whole loop of the watermark toolkit, measured.
+//!
+//! ```text
+//! teacher -> transcripts -> student (and a control student) -> its generations -> test
+//! ```
 
-pub mod corpus;
+pub mod demo;
+pub mod generate;
+pub mod measure;
 pub mod model;
+pub mod source;
 pub mod student;
 pub mod training;
+pub mod transcripts;

@@ -1,24 +1,36 @@
-//! `watermark-eval`: makes the embedded teacher and measures the whole loop.
+//! `watermark-eval`: makes what the toolkit is measured with.
 
-mod command;
-
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-/// Makes teachers and students, and measures what a mark leaves in them
-#[derive(Debug, Parser)]
-#[command(version)]
+mod command;
+
+/// Trains and measures the models of the watermark toolkit.
+#[derive(Parser)]
+#[command(version, about)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
 }
 
-#[derive(Debug, Subcommand)]
+#[derive(Subcommand)]
 enum Command {
-    TrainTokenizer(command::tokenizer::TrainTokenizer),
+    /// Train a byte-level BPE tokenizer on a directory of text files.
+    TrainTokenizer(command::teacher::TrainTokenizer),
+    /// Train a small decoder-only transformer on a directory of text files.
     TrainTeacher(command::teacher::TrainTeacher),
+    /// Sample unmarked texts from a GGUF model; entropy and speed go to stderr.
     Sample(command::sample::Sample),
+}
+
+/// An error with the file it is about.
+#[derive(Debug, thiserror::Error)]
+#[error("{}: {message}", path.display())]
+struct FileError {
+    path: PathBuf,
+    message: String,
 }
 
 fn main() -> ExitCode {

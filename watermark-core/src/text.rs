@@ -1,4 +1,6 @@
-//! READ: text to token ids.
+//! READ: text to token ids, and the digest that says which ids they are.
+
+use sha2::{Digest, Sha256};
 
 /// Text to token ids and back, under one fixed vocabulary.
 pub trait Tokenizer: Send + Sync {
@@ -8,4 +10,146 @@ pub trait Tokenizer: Send + Sync {
     fn decode(&self, tokens: &[u32]) -> String;
     /// Number of ids: every id is below it.
     fn vocab_size(&self) -> usize;
+    /// The name of an id in the vocabulary's own notation.
+    fn token(&self, id: u32) -> Option<String>;
+
+    /// SHA-256 over `"wmk1/vocabulary" || size u32 LE`, then for every id
+    /// `length u32 LE || name`, with length 2^32 - 1 and nothing else where an id has no name.
+    fn digest(&self) -> [u8; 32] {
+        let mut digest = Sha256::new();
+        digest.update(b"wmk1/vocabulary");
+        digest.update((self.vocab_size() as u32).to_le_bytes());
+        for id in 0..self.vocab_size() as u32 {
+            match self.token(id) {
+                Some(name) => {
+                    digest.update((name.len() as u32).to_le_bytes());
+                    digest.update(name.as_bytes());
+                }
+                None => digest.update(u32::MAX.to_le_bytes()),
+            }
+        }
+        digest.finalize().into()
+    }
+}
+
+/// A toy for tests and examples: one id a byte.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct ByteTokenizer;
+
+impl Tokenizer for ByteTokenizer {
+    fn encode(&self, text: &str) -> Vec<u32> {
+        text.bytes().map(u32::from).collect()
+    }
+
+    fn decode(&self, tokens: &[u32]) -> String {
+        let bytes: Vec<u8> = tokens.iter().map(|&id| id as u8).collect();
+        String::from_utf8_lossy(&bytes).into_owned()
+    }
+
+    fn vocab_size(&self) -> usize {
+        256
+    }
+
+    fn token(&self, id: u32) -> Option<String> {
+        (id < 256).then(|| format!("{id:02x}"))
+    }
+}
+
+#[cfg(feature = "hf-tokenizers")]
+pub use hf::{HfTokenizer, TokenizerError};
+
+#[cfg(feature = "hf-tokenizers")]
+mod hf {
+    use std::path::{Path, PathBuf};
+
+    use super::Tokenizer;
+
+    /// A `tokenizer.json`, through the library that defines the format.
+    pub struct HfTokenizer {
+        inner: tokenizers::Tokenizer,
+        size: usize,
+    }
+
+    /// Why a tokenizer file could not be used.
+    #[derive(Debug, thiserror::Error)]
+    pub enum TokenizerError {
+        /// The operating system refused.
+        #[error("tokenizer {}: {source}", path.display())]
+        Io {
+            /// The file.
+            path: PathBuf,
+            /// What the system said.
+            source: std::io::Error,
+        },
+        /// Not a tokenizer.json.
+        #[error("tokenizer {name} is not a tokenizer.json: {message}")]
+        Format {
+            /// The file, or what the bytes are.
+            name: String,
+            /// What the library said.
+            message: String,
+        },
+    }
+
+    impl HfTokenizer {
+        /// Wraps a loaded tokenizer. Truncation and padding, which some files carry, are
+        /// switched off: they would lose or invent tokens.
+        pub fn new(mut inner: tokenizers::Tokenizer) -> Self {
+            let _ = inner.with_truncation(None);
+            inner.with_padding(None);
+            let highest = inner.get_vocab(true).into_values().max();
+            Self {
+                size: highest.map_or(0, |id| id as usize + 1),
+                inner,
+            }
+        }
+
+        /// The library's own type.
+        pub fn inner(&self) -> &tokenizers::Tokenizer {
+            &self.inner
+        }
+
+        /// Reads a `tokenizer.json`.
+        pub fn from_file(path: &Path) -> Result<Self, TokenizerError> {
+            let bytes = std::fs::read(path).map_err(|source| TokenizerError::Io {
+                path: path.to_owned(),
+                source,
+            })?;
+            Self::from_bytes(&bytes, &path.display().to_string())
+        }
+
+        /// Parses a `tokenizer.json`; `name` is used in errors.
+        pub fn from_bytes(bytes: &[u8], name: &str) -> Result<Self, TokenizerError> {
+            let inner = tokenizers::Tokenizer::from_bytes(bytes).map_err(|error| {
+                TokenizerError::Format {
+                    name: name.to_owned(),
+                    message: error.to_string(),
+                }
+            })?;
+            Ok(Self::new(inner))
+        }
+    }
+
+    impl Tokenizer for HfTokenizer {
+        fn encode(&self, text: &str) -> Vec<u32> {
+            // The library fails on normalisers that reject a text; none of the byte-level or
+            // sentence-piece families do, and an empty result is reported as unscored text.
+            self.inner
+                .encode_fast(text, false)
+                .map(|encoding| encoding.get_ids().to_vec())
+                .unwrap_or_default()
+        }
+
+        fn decode(&self, tokens: &[u32]) -> String {
+            self.inner.decode(tokens, false).unwrap_or_default()
+        }
+
+        fn vocab_size(&self) -> usize {
+            self.size
+        }
+
+        fn token(&self, id: u32) -> Option<String> {
+            self.inner.id_to_token(id)
+        }
+    }
 }

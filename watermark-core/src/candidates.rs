@@ -1,0 +1,335 @@
+//! What a token is chosen from: weights after temperature and truncation.
+
+use rand_core::Rng;
+
+/// Candidate tokens with unnormalised probabilities, at least one of them positive.
+///
+/// Negative and NaN weights count as zero. A borrowed view: building one reads the weights once.
+#[derive(Clone, Copy, Debug)]
+pub struct Candidates<'a> {
+    weights: &'a [f32],
+    /// `None`: the candidates are all tokens, in order.
+    tokens: Option<&'a [u32]>,
+    favourite: usize,
+}
+
+/// No candidate has a positive, finite weight; there is nothing to choose from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("no candidate has a positive, finite weight")]
+pub struct NoCandidate;
+
+impl<'a> Candidates<'a> {
+    /// One weight for every token of the vocabulary, in order.
+    pub fn dense(weights: &'a [f32]) -> Result<Self, NoCandidate> {
+        Self::new(weights, None)
+    }
+
+    /// Some tokens with their weights, in any order; the longer slice is cut.
+    pub fn pairs(tokens: &'a [u32], weights: &'a [f32]) -> Result<Self, NoCandidate> {
+        let len = tokens.len().min(weights.len());
+        Self::new(&weights[..len], Some(&tokens[..len]))
+    }
+
+    fn new(weights: &'a [f32], tokens: Option<&'a [u32]>) -> Result<Self, NoCandidate> {
+        let mut favourite = 0;
+        let mut largest = 0.0;
+        for (index, &weight) in weights.iter().enumerate() {
+            if weight > largest {
+                (favourite, largest) = (index, weight);
+            }
+        }
+        if largest > 0.0 && largest.is_finite() {
+            Ok(Self {
+                weights,
+                tokens,
+                favourite,
+            })
+        } else {
+            Err(NoCandidate)
+        }
+    }
+
+    /// Number of candidates.
+    #[allow(clippy::len_without_is_empty, reason = "never empty by construction")]
+    pub fn len(&self) -> usize {
+        self.weights.len()
+    }
+
+    /// The number of tokens where the candidates are the whole vocabulary in order.
+    pub fn dense_len(&self) -> Option<usize> {
+        self.tokens.is_none().then_some(self.weights.len())
+    }
+
+    /// Token and weight of a candidate.
+    pub fn get(&self, index: usize) -> (u32, f32) {
+        let token = self.tokens.map_or(index as u32, |tokens| tokens[index]);
+        (token, self.weights[index].max(0.0))
+    }
+
+    /// All candidates: token and weight.
+    pub fn iter(&self) -> impl Iterator<Item = (u32, f32)> + use<'_, 'a> {
+        (0..self.len()).map(|index| self.get(index))
+    }
+
+    /// Index of the first candidate of the largest weight.
+    pub fn favourite(&self) -> usize {
+        self.favourite
+    }
+
+    /// Shannon entropy of the normalised weights, in nats.
+    pub fn entropy(&self) -> f64 {
+        let (mut total, mut sum) = (0.0, 0.0);
+        for (_, weight) in self.iter().filter(|(_, weight)| *weight > 0.0) {
+            let weight = f64::from(weight);
+            total += weight;
+            sum += weight * weight.ln();
+        }
+        (total.ln() - sum / total).max(0.0)
+    }
+
+    /// Ordinary sampling: a candidate drawn by weight, with one number of the caller's generator.
+    pub fn sample(&self, coins: &mut dyn Rng) -> usize {
+        self.draw(coins, |_, weight| weight)
+    }
+
+    /// As [`sample`](Self::sample), with weights changed by `reweight(token, weight)`.
+    pub(crate) fn draw(&self, coins: &mut dyn Rng, reweight: impl Fn(u32, f64) -> f64) -> usize {
+        self.draw_by_index(coins, |index| {
+            let (token, weight) = self.get(index);
+            if weight > 0.0 {
+                reweight(token, f64::from(weight))
+            } else {
+                0.0
+            }
+        })
+    }
+
+    /// Draws an index with probability proportional to `weight(index)`.
+    pub(crate) fn draw_by_index(
+        &self,
+        coins: &mut dyn Rng,
+        weight: impl Fn(usize) -> f64,
+    ) -> usize {
+        let total: f64 = (0..self.len()).map(&weight).sum();
+        let target = unit(coins) * total;
+        let mut sum = 0.0;
+        let mut last = self.favourite;
+        for index in 0..self.len() {
+            let weight = weight(index);
+            if weight > 0.0 {
+                sum += weight;
+                last = index;
+                if target < sum {
+                    break;
+                }
+            }
+        }
+        last
+    }
+}
+
+/// Uniform on [0, 1) in steps of 2^-53.
+fn unit(coins: &mut dyn Rng) -> f64 {
+    (coins.next_u64() >> 11) as f64 * (1.0 / 9_007_199_254_740_992.0)
+}
+
+/// How logits become weights.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Sampling {
+    /// Logits are divided by it; 0 is greedy decoding.
+    pub temperature: f32,
+    /// Keep the fewest most probable tokens whose probability reaches this; 1 keeps all.
+    pub top_p: f32,
+    /// Keep this many of the most probable tokens; 0 keeps all.
+    pub top_k: usize,
+}
+
+impl Default for Sampling {
+    fn default() -> Self {
+        Self {
+            temperature: 1.0,
+            top_p: 1.0,
+            top_k: 0,
+        }
+    }
+}
+
+/// Why sampling parameters are refused.
+#[derive(Clone, Copy, Debug, PartialEq, thiserror::Error)]
+pub enum SamplingError {
+    /// Negative, infinite or NaN.
+    #[error("temperature is {0}; it must be 0 (greedy) or a positive number")]
+    Temperature(f32),
+    /// Outside (0, 1].
+    #[error("top-p is {0}; it must be above 0 and at most 1")]
+    TopP(f32),
+}
+
+impl Sampling {
+    /// The parameters, or what is wrong with them.
+    pub fn checked(self) -> Result<Self, SamplingError> {
+        if !(self.temperature >= 0.0 && self.temperature.is_finite()) {
+            return Err(SamplingError::Temperature(self.temperature));
+        }
+        if !(self.top_p > 0.0 && self.top_p <= 1.0) {
+            return Err(SamplingError::TopP(self.top_p));
+        }
+        Ok(self)
+    }
+}
+
+/// Reusable memory that turns a row of logits into [`Candidates`].
+#[derive(Default, Debug)]
+pub struct CandidateBuffer {
+    tokens: Vec<u32>,
+    weights: Vec<f32>,
+}
+
+impl CandidateBuffer {
+    /// `exp((logit - max) / temperature)`, truncated; NaN counts as minus infinity, and a token
+    /// of logit plus infinity as certain. Greedy decoding gives its one token.
+    pub fn fill(
+        &mut self,
+        logits: &[f32],
+        sampling: &Sampling,
+    ) -> Result<Candidates<'_>, NoCandidate> {
+        let mut favourite = 0;
+        let mut max = f32::NEG_INFINITY;
+        for (index, &logit) in logits.iter().enumerate() {
+            if logit > max {
+                (favourite, max) = (index, logit);
+            }
+        }
+        if max == f32::NEG_INFINITY {
+            return Err(NoCandidate);
+        }
+        self.weights.clear();
+        self.tokens.clear();
+        if sampling.temperature == 0.0 {
+            self.tokens.push(favourite as u32);
+            self.weights.push(1.0);
+            return Candidates::pairs(&self.tokens, &self.weights);
+        }
+        if max == f32::INFINITY {
+            let certain = |&logit: &f32| f32::from(u8::from(logit == f32::INFINITY));
+            self.weights.extend(logits.iter().map(certain));
+        } else {
+            let scale = 1.0 / sampling.temperature;
+            // `max` turns NaN into zero: comparisons with NaN are false.
+            let weight = |&logit: &f32| ((logit - max) * scale).exp().max(0.0);
+            self.weights.extend(logits.iter().map(weight));
+        }
+        let all = sampling.top_k == 0 || sampling.top_k >= logits.len();
+        if all && sampling.top_p >= 1.0 {
+            return Candidates::dense(&self.weights);
+        }
+        self.truncate(sampling, all);
+        Candidates::pairs(&self.tokens, &self.weights)
+    }
+
+    fn truncate(&mut self, sampling: &Sampling, all: bool) {
+        let weights = &self.weights;
+        let positive = (0..weights.len() as u32).filter(|&token| weights[token as usize] > 0.0);
+        self.tokens.extend(positive);
+        // Ties by token id, so that what is kept does not depend on the sort.
+        let order = |a: &u32, b: &u32| {
+            let by_weight = weights[*b as usize].total_cmp(&weights[*a as usize]);
+            by_weight.then(a.cmp(b))
+        };
+        if !all && sampling.top_k < self.tokens.len() {
+            self.tokens
+                .select_nth_unstable_by(sampling.top_k - 1, order);
+            self.tokens.truncate(sampling.top_k);
+        }
+        self.tokens.sort_unstable_by(order);
+        if sampling.top_p < 1.0 {
+            let weight = |&token: &u32| f64::from(weights[token as usize]);
+            let goal = f64::from(sampling.top_p) * self.tokens.iter().map(weight).sum::<f64>();
+            let mut sum = 0.0;
+            let below = |token: &&u32| {
+                let before = sum;
+                sum += weight(token);
+                before < goal
+            };
+            let kept = self.tokens.iter().take_while(below).count();
+            self.tokens.truncate(kept.max(1));
+        }
+        self.weights = self
+            .tokens
+            .iter()
+            .map(|&token| self.weights[token as usize])
+            .collect();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn filled(logits: &[f32], sampling: Sampling) -> Vec<(u32, f32)> {
+        let mut buffer = CandidateBuffer::default();
+        let candidates = buffer.fill(logits, &sampling).unwrap();
+        candidates.iter().filter(|(_, w)| *w > 0.0).collect()
+    }
+
+    #[test]
+    fn truncation_keeps_the_most_probable() {
+        let logits = [0.0, 2.0, f32::NAN, 1.0, f32::NEG_INFINITY, 2.0];
+        let ids =
+            |sampling| -> Vec<u32> { filled(&logits, sampling).iter().map(|(t, _)| *t).collect() };
+        let base = Sampling::default();
+        assert_eq!(ids(base), [0, 1, 3, 5]);
+        assert_eq!(ids(Sampling { top_k: 2, ..base }), [1, 5]);
+        assert_eq!(ids(Sampling { top_p: 0.7, ..base }), [1, 5]);
+        assert_eq!(
+            ids(Sampling {
+                top_p: 1e-6,
+                ..base
+            }),
+            [1]
+        );
+        assert_eq!(
+            ids(Sampling {
+                temperature: 0.0,
+                ..base
+            }),
+            [1]
+        );
+    }
+
+    #[test]
+    fn infinities_and_nothing() {
+        assert_eq!(
+            filled(&[0.0, f32::INFINITY], Sampling::default()),
+            [(1, 1.0)]
+        );
+        let mut buffer = CandidateBuffer::default();
+        for none in [&[][..], &[f32::NAN, f32::NEG_INFINITY]] {
+            assert_eq!(
+                buffer.fill(none, &Sampling::default()).unwrap_err(),
+                NoCandidate
+            );
+        }
+        assert!(Candidates::dense(&[0.0, -1.0, f32::NAN]).is_err());
+        assert!(Candidates::dense(&[f32::INFINITY]).is_err());
+    }
+
+    #[test]
+    fn bad_parameters_are_named() {
+        let base = Sampling::default();
+        for bad in [
+            Sampling {
+                temperature: -1.0,
+                ..base
+            },
+            Sampling {
+                temperature: f32::NAN,
+                ..base
+            },
+            Sampling { top_p: 0.0, ..base },
+            Sampling { top_p: 1.1, ..base },
+        ] {
+            assert!(bad.checked().is_err(), "{bad:?}");
+        }
+    }
+}

@@ -1,0 +1,246 @@
+//! The one joint of the library: how a token is chosen, how it is scored, and what the score
+//! looks like when nobody marked anything.
+
+use core::fmt;
+
+use rand_core::Rng;
+
+use crate::candidates::Candidates;
+use crate::prf::{MAX_CONTEXT, RowSeed};
+use crate::stats::LnP;
+use crate::stats::tail::{ln_binomial_cdf, ln_binomial_sf, ln_gamma_cdf, ln_gamma_sf};
+
+mod greenlist;
+mod gumbel;
+mod tournament;
+
+pub use greenlist::{GreenList, GreenShare, SelfHash};
+pub use gumbel::Gumbel;
+pub use tournament::Tournament;
+
+pub(crate) use greenlist::GreenListKey;
+pub(crate) use gumbel::GumbelKey;
+pub(crate) use tournament::TournamentKey;
+
+/// A way to mark, under one slot key and fixed parameters.
+///
+/// The contract, tested for every implementation: text written by [`choose`](Self::choose)
+/// raises the sum of [`score`](Self::score); under a key that the text is independent of, the
+/// scores of distinct [`cell`](Self::cell)s are independent with the law of
+/// [`null`](Self::null); where [`preserves_distribution`](Self::preserves_distribution) says so,
+/// a token chosen under a random key has exactly the candidates' distribution.
+pub trait Scheme: Send + Sync + fmt::Debug {
+    /// Context tokens that seed a row, h.
+    fn context_width(&self) -> usize;
+
+    /// Whether one token under a random key keeps the candidates' distribution.
+    fn preserves_distribution(&self) -> bool;
+
+    /// The row of a window of [`context_width`](Self::context_width) tokens, oldest first.
+    fn row(&self, window: &[u32]) -> Row;
+
+    /// Index of the chosen candidate. All randomness beside the key is the caller's.
+    fn choose(&self, row: &Row, candidates: &Candidates<'_>, coins: &mut dyn Rng) -> usize;
+
+    /// The score of a token in a row, in units of the null's lattice.
+    fn score(&self, row: &Row, token: u32) -> u64;
+
+    /// A fingerprint of the effective input of the keyed function: two (window, token) pairs
+    /// with one fingerprint are one coin.
+    fn cell(&self, row: &Row, token: u32) -> u64;
+
+    /// Whether distinct (window, token) pairs always are distinct cells.
+    fn cells_are_pairs(&self) -> bool {
+        true
+    }
+
+    /// The law of the sum of scores over distinct cells, text and key independent.
+    fn null(&self) -> Null;
+
+    /// The scheme as a change of logits, for engines that sample themselves.
+    fn as_biaser(&self) -> Option<&dyn Biaser> {
+        None
+    }
+}
+
+/// A scheme that adds a constant to the logits of a set of tokens.
+pub trait Biaser: Scheme {
+    /// The constant, in nats.
+    fn delta(&self) -> f32;
+
+    /// The set as bits: token `32 i + j` is bit `j` of word `i`, the layout of
+    /// constrained-decoding engines. Bits beyond the vocabulary are not cleared.
+    fn fill_mask(&self, row: &Row, mask: &mut [u32]);
+
+    /// Adds [`delta`](Self::delta) to the logits of the set, in place.
+    fn bias(&self, row: &Row, logits: &mut [f32]) {
+        let mut mask = [0; 128];
+        let delta = self.delta();
+        if logits.len() <= mask.len() * 32 {
+            self.fill_mask(row, &mut mask[..logits.len().div_ceil(32)]);
+            add_where(logits, &mask, delta);
+        } else {
+            let mut mask = vec![0; logits.len().div_ceil(32)];
+            self.fill_mask(row, &mut mask);
+            add_where(logits, &mask, delta);
+        }
+    }
+}
+
+fn add_where(logits: &mut [f32], mask: &[u32], delta: f32) {
+    for (logits, word) in logits.chunks_mut(32).zip(mask) {
+        for (j, logit) in logits.iter_mut().enumerate() {
+            // A select, not a branch: the bits are coin tosses.
+            *logit += f32::from_bits(delta.to_bits() & (((word >> j) & 1).wrapping_neg()));
+        }
+    }
+}
+
+/// What a window is to a scheme: one row seed, two for dual keys, up to h for self-hash.
+#[derive(Clone, Copy)]
+pub struct Row {
+    seeds: [RowSeed; MAX_CONTEXT],
+    len: usize,
+}
+
+impl Row {
+    pub(crate) fn one(seed: RowSeed) -> Self {
+        Self {
+            seeds: [seed; MAX_CONTEXT],
+            len: 1,
+        }
+    }
+
+    /// From one to [`MAX_CONTEXT`] seeds; further ones are not taken.
+    pub(crate) fn of(seeds: impl IntoIterator<Item = RowSeed>) -> Option<Self> {
+        let mut seeds = seeds.into_iter().take(MAX_CONTEXT);
+        let mut row = Self::one(seeds.next()?);
+        for seed in seeds {
+            row.seeds[row.len] = seed;
+            row.len += 1;
+        }
+        Some(row)
+    }
+
+    /// The seeds, never empty.
+    pub fn seeds(&self) -> &[RowSeed] {
+        &self.seeds[..self.len]
+    }
+
+    pub(crate) fn first(&self) -> &RowSeed {
+        &self.seeds[0]
+    }
+}
+
+impl fmt::Debug for Row {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Row({} seeds)", self.len)
+    }
+}
+
+/// Fingerprint of (row seed, token); 64 bits, so that among n cells about n^2 / 2^65 pairs are
+/// taken for one (0.0003 pairs at n = 1e8), which can only drop a cell.
+pub(crate) fn cell_of(seed: &RowSeed, token: u32) -> u64 {
+    let x = seed.fingerprint() ^ (u64::from(token) + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    let product = u128::from(x) * 0xd6e8_feb8_6659_fd93_u128;
+    (product >> 64) as u64 ^ product as u64
+}
+
+/// The law of a sum of scores over n distinct cells when text and key are independent.
+#[derive(Clone, Copy, Debug, PartialEq, serde::Serialize)]
+#[serde(rename_all = "snake_case", tag = "law")]
+pub enum Null {
+    /// `Binomial(n * trials, numerator / 2^bits)`: a cell is so many coins.
+    Binomial {
+        /// Coins a cell: 1 for a green list, the depth for a tournament.
+        trials: u32,
+        /// Numerator T of the success probability T / 2^bits.
+        numerator: u32,
+        /// Binary logarithm of its denominator.
+        bits: u32,
+    },
+    /// `Gamma(n * shape, 1)` in units of `2^-SCORE_BITS`: a cell is a sum of `shape`
+    /// exponentials. Scores are rounded down, so the tail is an upper bound of the true one.
+    Gamma {
+        /// Exponentials a cell: 1, or 2 for dual keys.
+        shape: u32,
+    },
+}
+
+impl Null {
+    /// Success probability of a coin, exactly representable; 1 for [`Null::Gamma`].
+    fn probability(&self) -> f64 {
+        match *self {
+            Self::Binomial {
+                numerator, bits, ..
+            } => f64::from(numerator) / (1u64 << bits) as f64,
+            Self::Gamma { .. } => 1.0,
+        }
+    }
+
+    fn unit(&self) -> f64 {
+        match self {
+            Self::Binomial { .. } => 1.0,
+            Self::Gamma { .. } => f64::from(1u32 << crate::fixed::SCORE_BITS),
+        }
+    }
+
+    /// Mean of a cell's score, in natural units.
+    pub fn mean(&self) -> f64 {
+        match *self {
+            Self::Binomial { trials, .. } => f64::from(trials) * self.probability(),
+            Self::Gamma { shape } => f64::from(shape),
+        }
+    }
+
+    /// Variance of a cell's score, in natural units.
+    pub fn variance(&self) -> f64 {
+        match *self {
+            Self::Binomial { .. } => self.mean() * (1.0 - self.probability()),
+            Self::Gamma { shape } => f64::from(shape),
+        }
+    }
+
+    /// A sum of scores in natural units (successes, or nats).
+    pub fn natural(&self, sum: u64) -> f64 {
+        sum as f64 / self.unit()
+    }
+
+    /// `ln P(S >= sum)` over `cells` cells; 0 where there are none.
+    pub fn upper_tail(&self, cells: u64, sum: u64) -> LnP {
+        self.tail(cells, sum, ln_binomial_sf, ln_gamma_sf)
+    }
+
+    /// `ln P(S <= sum)`, for the diagnostic reading of a strongly negative z.
+    pub fn lower_tail(&self, cells: u64, sum: u64) -> LnP {
+        self.tail(cells, sum, ln_binomial_cdf, ln_gamma_cdf)
+    }
+
+    fn tail(
+        &self,
+        cells: u64,
+        sum: u64,
+        binomial: fn(u64, u64, f64, f64) -> LnP,
+        gamma: fn(f64, f64) -> LnP,
+    ) -> LnP {
+        if cells == 0 {
+            return LnP::ONE;
+        }
+        match *self {
+            Self::Binomial { trials, .. } => {
+                let p = self.probability();
+                binomial(sum, cells * u64::from(trials), p, 1.0 - p)
+            }
+            Self::Gamma { shape } => gamma(cells as f64 * f64::from(shape), self.natural(sum)),
+        }
+    }
+
+    /// Standard score of a sum: a figure for the eye, never the p-value.
+    pub fn z(&self, cells: u64, sum: u64) -> f64 {
+        if cells == 0 {
+            return 0.0;
+        }
+        let n = cells as f64;
+        (self.natural(sum) - n * self.mean()) / (n * self.variance()).sqrt()
+    }
+}

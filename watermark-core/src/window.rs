@@ -1,0 +1,219 @@
+//! Which positions count: the one rule that writer and reader share, and the exhibit's cells.
+//!
+//! A *window* is the h token ids before a position; a *cell* is (window, token). A window lies
+//! inside one segment (a prompt never enters it), so the first h positions of a segment have
+//! none. Over an exhibit every cell counts once: a repeated cell is the same coin again.
+
+use std::collections::HashSet;
+use std::hash::{BuildHasherDefault, Hasher};
+
+use sha2::{Digest, Sha256};
+
+/// The window of position `at` of a segment; `None` in the first h positions.
+#[inline]
+pub fn window(segment: &[u32], at: usize, context_width: usize) -> Option<&[u32]> {
+    segment.get(at.checked_sub(context_width)?..at)
+}
+
+/// A 64-bit fingerprint of a run of tokens, without a key: two multiplications a token.
+///
+/// It serves equality only. Two different cells are taken for one with probability about
+/// n^2 / 2^65 over an exhibit of n cells, which drops a cell and cannot add one.
+#[inline]
+pub(crate) fn fingerprint(tokens: &[u32]) -> u64 {
+    let mut state = 0x243f_6a88_85a3_08d3 ^ tokens.len() as u64;
+    for &token in tokens {
+        let product = u128::from(state ^ (u64::from(token) | 0x1319_8a2e_0000_0000))
+            * 0x9e37_79b9_7f4a_7c15_u128;
+        state = (product >> 64) as u64 ^ product as u64;
+    }
+    let product = u128::from(state) * 0xd6e8_feb8_6659_fd93_u128;
+    (product >> 64) as u64 ^ product as u64
+}
+
+/// The fingerprints are hashes already.
+#[derive(Default, Clone, Debug)]
+pub(crate) struct Identity(u64);
+
+impl Hasher for Identity {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+    fn write(&mut self, _: &[u8]) {
+        unreachable!("only u64 keys are hashed");
+    }
+    fn write_u64(&mut self, value: u64) {
+        self.0 = value;
+    }
+}
+
+/// A set of fingerprints.
+pub(crate) type Fingerprints = HashSet<u64, BuildHasherDefault<Identity>>;
+
+/// Where the tokens of an exhibit went. `tokens = partial + excluded + repeated + scored`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
+pub struct Counts {
+    /// Segments (answers, documents) taken in.
+    pub segments: u64,
+    /// Tokens of these segments.
+    pub tokens: u64,
+    /// Without a full window: the first h of a segment.
+    pub partial: u64,
+    /// In a window that also stands in a prompt or conversation.
+    pub excluded: u64,
+    /// Cells met before in the exhibit.
+    pub repeated: u64,
+    /// Distinct cells.
+    pub cells: u64,
+}
+
+/// The cells of everything that one suspect said: each once, in order of first appearance.
+#[derive(Clone, Debug)]
+pub struct Exhibit {
+    context_width: usize,
+    counts: Counts,
+    excluded: Fingerprints,
+    seen: Fingerprints,
+    /// Cells one after another, `context_width + 1` ids each.
+    cells: Vec<u32>,
+}
+
+impl Exhibit {
+    /// An empty exhibit for windows of `context_width` tokens.
+    pub fn new(context_width: usize) -> Self {
+        Self {
+            context_width,
+            counts: Counts::default(),
+            excluded: Fingerprints::default(),
+            seen: Fingerprints::default(),
+            cells: Vec::new(),
+        }
+    }
+
+    /// Excludes every window that stands anywhere in `prompt` (a prompt, a system prompt or a
+    /// turn of a conversation): a model may repeat from it without having learned it. With
+    /// h = 0 there is no window, and the prompt's tokens are excluded themselves.
+    ///
+    /// Call it for all prompts of the exhibit before the first [`push`](Self::push): exclusion
+    /// does not reach back.
+    pub fn exclude(&mut self, prompt: &[u32]) {
+        for window in prompt.windows(self.context_width.max(1)) {
+            self.excluded.insert(fingerprint(window));
+        }
+    }
+
+    /// Takes in the tokens of one answer.
+    pub fn push(&mut self, segment: &[u32]) {
+        let width = self.context_width;
+        self.counts.segments += 1;
+        self.counts.tokens += segment.len() as u64;
+        self.counts.partial += segment.len().min(width) as u64;
+        for cell in segment.windows(width + 1) {
+            let outside = if width == 0 { cell } else { &cell[..width] };
+            if !self.excluded.is_empty() && self.excluded.contains(&fingerprint(outside)) {
+                self.counts.excluded += 1;
+            } else if self.seen.insert(fingerprint(cell)) {
+                self.counts.cells += 1;
+                self.cells.extend_from_slice(cell);
+            } else {
+                self.counts.repeated += 1;
+            }
+        }
+    }
+
+    /// h.
+    pub fn context_width(&self) -> usize {
+        self.context_width
+    }
+
+    /// Where the tokens went.
+    pub fn counts(&self) -> &Counts {
+        &self.counts
+    }
+
+    /// The cells: (window, token), in order of first appearance.
+    pub fn cells(&self) -> impl Iterator<Item = (&[u32], u32)> {
+        let width = self.context_width;
+        self.cells
+            .chunks_exact(width + 1)
+            .map(move |cell| (&cell[..width], cell[width]))
+    }
+
+    /// SHA-256 over `"wmk1/cells" || h u8 || n u64 LE || cells, u32 LE each`, cells in ascending
+    /// order, so that it does not depend on the order of the segments.
+    pub fn digest(&self) -> [u8; 32] {
+        let mut cells: Vec<&[u32]> = self.cells.chunks_exact(self.context_width + 1).collect();
+        cells.sort_unstable();
+        let mut digest = Sha256::new();
+        digest.update(b"wmk1/cells");
+        digest.update([self.context_width as u8]);
+        digest.update(self.counts.cells.to_le_bytes());
+        for token in cells.into_iter().flatten() {
+            digest.update(token.to_le_bytes());
+        }
+        digest.finalize().into()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_token_is_accounted_for() {
+        let mut exhibit = Exhibit::new(2);
+        exhibit.exclude(&[9, 1, 2]);
+        exhibit.push(&[1, 2, 3, 4, 3, 4, 3]);
+        exhibit.push(&[3, 4, 3]);
+        exhibit.push(&[5]);
+        let counts = *exhibit.counts();
+        let expected = Counts {
+            segments: 3,
+            tokens: 11,
+            partial: 5,
+            excluded: 1,
+            repeated: 2,
+            cells: 3,
+        };
+        assert_eq!(counts, expected);
+        let cells: Vec<_> = exhibit.cells().collect();
+        assert_eq!(cells, [(&[2, 3][..], 4), (&[3, 4], 3), (&[4, 3], 4)]);
+    }
+
+    #[test]
+    fn without_context_the_token_itself_is_the_cell() {
+        let mut exhibit = Exhibit::new(0);
+        exhibit.exclude(&[7]);
+        exhibit.push(&[1, 7, 1, 2]);
+        let cells: Vec<_> = exhibit.cells().map(|(_, token)| token).collect();
+        assert_eq!(cells, [1, 2]);
+        assert_eq!(exhibit.counts().excluded, 1);
+    }
+
+    #[test]
+    fn the_digest_ignores_the_order_of_segments() {
+        let digest = |segments: &[&[u32]]| {
+            let mut exhibit = Exhibit::new(1);
+            segments.iter().for_each(|segment| exhibit.push(segment));
+            exhibit.digest()
+        };
+        assert_eq!(
+            digest(&[&[1, 2, 3], &[4, 5]]),
+            digest(&[&[4, 5], &[1, 2, 3]])
+        );
+        assert_ne!(digest(&[&[1, 2, 3]]), digest(&[&[1, 2, 4]]));
+    }
+
+    #[test]
+    fn the_rule_for_the_window_is_that_of_the_exhibit() {
+        let segment = [1, 2, 3, 4];
+        for width in 0..5 {
+            let mut exhibit = Exhibit::new(width);
+            exhibit.push(&segment);
+            let by_rule: Vec<_> = (0..segment.len())
+                .filter_map(|at| Some((window(&segment, at, width)?, segment[at])))
+                .collect();
+            assert_eq!(exhibit.cells().collect::<Vec<_>>(), by_rule);
+        }
+    }
+}
