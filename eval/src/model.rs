@@ -1,16 +1,19 @@
 //! Language models as seen by a sampler: tokens in, logits of the next token out.
 //!
 //! [`transformer`] is the one engine: trained here from scratch, run here with a cache, and loaded
-//! from GGUF files of pretrained models ([`gguf`]).
+//! from GGUF files of pretrained models ([`gguf`]). [`ngram`] is an instant stand-in for tests.
 
 mod decode;
 pub mod gguf;
+pub mod ngram;
 mod ops;
 pub mod transformer;
+mod trimmed;
 pub mod worker;
 
 pub(crate) use ops::{lanes::dot, lanes::wide, with_values};
 pub use transformer::{Transformer, TransformerConfig};
+pub use trimmed::Trimmed;
 
 /// A language model over a fixed vocabulary.
 pub trait Model: Send + Sync {

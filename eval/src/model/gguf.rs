@@ -464,3 +464,121 @@ fn merges(tokenizer: &Tokenizer) -> candle_core::Result<Vec<String>> {
         None => candle_core::bail!("only byte-level BPE tokenizers can be written"),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::Cursor;
+
+    use tokenizers::AddedToken;
+    use tokenizers::models::TrainerWrapper;
+    use tokenizers::models::bpe::{BPE, BpeTrainerBuilder};
+
+    use super::*;
+    use crate::model::Model;
+
+    fn tokenizer() -> Tokenizer {
+        let mut tokenizer = Tokenizer::new(BPE::default());
+        tokenizer.with_pre_tokenizer(Some(ByteLevel::new(false, true, true)));
+        tokenizer.with_decoder(Some(ByteLevel::new(false, true, true)));
+        let mut trainer: TrainerWrapper = BpeTrainerBuilder::new()
+            .vocab_size(300)
+            .show_progress(false)
+            .special_tokens(vec![AddedToken::from("<|endoftext|>", true)])
+            .initial_alphabet(ByteLevel::alphabet().into_iter().collect())
+            .build()
+            .into();
+        let text = "the cat and the hat sat on the mat and that was that ".repeat(20);
+        tokenizer.train(&mut trainer, [text].iter()).unwrap();
+        tokenizer
+    }
+
+    fn model(vocab: usize, tied: bool) -> Transformer {
+        let config = TransformerConfig {
+            vocab,
+            dim: 64,
+            layers: 2,
+            heads: 4,
+            kv_heads: 2,
+            hidden: 96,
+            context: 32,
+            rope_base: 5_000.0,
+            epsilon: 1e-6,
+            tied,
+        };
+        Transformer::random(config, 9).unwrap()
+    }
+
+    fn bytes(tied: bool) -> Vec<u8> {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("model.gguf");
+        let tokenizer = tokenizer();
+        let model = model(tokenizer.get_vocab_size(true), tied);
+        save(&path, "test", &model, &tokenizer).unwrap();
+        std::fs::read(path).unwrap()
+    }
+
+    #[test]
+    fn what_is_saved_is_loaded() {
+        for tied in [true, false] {
+            let tokenizer = tokenizer();
+            let model = model(tokenizer.get_vocab_size(true), tied);
+            let loaded = read(Cursor::new(bytes(tied)), "test").unwrap();
+            assert_eq!(loaded.model.config(), model.config());
+            let text = "that hat,  on 1234 mats\n<|endoftext|>the bat";
+            let ids = tokenizer
+                .encode_fast(text, false)
+                .unwrap()
+                .get_ids()
+                .to_vec();
+            assert_eq!(
+                loaded.tokenizer.encode_fast(text, false).unwrap().get_ids(),
+                ids
+            );
+            assert_eq!(loaded.tokenizer.decode(&ids, false).unwrap(), text);
+            let before = model.start(&[&ids]).unwrap();
+            let after = loaded.model.start(&[&ids]).unwrap();
+            for (a, b) in before.logits().iter().zip(after.logits()) {
+                assert!((a - b).abs() < 0.02, "{a} {b}");
+            }
+        }
+    }
+
+    #[test]
+    fn files_cut_off_anywhere_are_errors_that_name_them() {
+        let whole = bytes(true);
+        for kept in [
+            0,
+            3,
+            10,
+            200,
+            whole.len() / 10,
+            whole.len() / 2,
+            whole.len() - 1,
+        ] {
+            let error = read(Cursor::new(&whole[..kept]), "short.gguf").unwrap_err();
+            assert!(error.to_string().starts_with("short.gguf"), "{error}");
+        }
+        assert!(matches!(
+            read(Cursor::new(b"#!/bin/sh"), "x"),
+            Err(GgufError::Header { .. })
+        ));
+        assert!(matches!(
+            load(Path::new("/nonexistent")),
+            Err(GgufError::Io { .. })
+        ));
+    }
+
+    #[test]
+    fn another_architecture_is_named() {
+        let mut file = Cursor::new(Vec::new());
+        let architecture = Value::String("mamba".to_owned());
+        let metadata = [("general.architecture", &architecture)];
+        candle_core::quantized::gguf_file::write(&mut file, &metadata, &[]).unwrap();
+        file.set_position(0);
+        let error = read(file, "other.gguf").unwrap_err().to_string();
+        assert!(
+            error.contains("other.gguf") && error.contains("`mamba`"),
+            "{error}"
+        );
+    }
+}
