@@ -46,6 +46,23 @@ pub struct Plan {
     pub layers: usize,
 }
 
+impl Plan {
+    /// The sizes of `watermark demo`: a few minutes on two cores.
+    pub fn demo(profile: Profile, seed: u64) -> Self {
+        Self {
+            profile,
+            seed,
+            answers: 1280,
+            answer_tokens: 160,
+            epochs: 3.0,
+            questions: 256,
+            decoys: 1000,
+            dim: 128,
+            layers: 2,
+        }
+    }
+}
+
 /// What happens while a run goes on.
 #[derive(Clone, Copy, Debug)]
 pub enum Event {

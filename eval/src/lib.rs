@@ -5,9 +5,11 @@
 //! ```
 
 pub mod demo;
+pub mod embedded;
 pub mod generate;
 pub mod measure;
 pub mod model;
+pub mod plot;
 pub mod source;
 pub mod student;
 pub mod training;

@@ -6,7 +6,7 @@ use crate::model::{Batch, Model, ModelError, Transformer, TransformerConfig, Tri
 use crate::training::{Checkpoint, Progress, TrainingConfig, TrainingError, Windows, train};
 
 /// Starts every document: `<|endoftext|>` of the embedded teacher and of SmolLM2 alike.
-pub const START_ID: u32 = 0;
+pub const DOCUMENT_START: u32 = 0;
 
 /// Which ids a student has weights for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -104,7 +104,7 @@ impl Student {
                 .collect()
         };
         let trimmed: Vec<Vec<u32>> = documents.iter().map(trim).collect();
-        let start = Trimmed::index(&ids, START_ID);
+        let start = Trimmed::index(&ids, DOCUMENT_START);
         let windows = Windows::new(&trimmed, start, config.context)?;
         let model = Transformer::random(config.shape(ids.len()), config.seed)?;
         let trained = train(&model, &windows, &config.training(), checkpoint, progress)?;
@@ -157,7 +157,7 @@ impl StudentConfig {
 /// The ids that occur, and the document start, in increasing order.
 fn observed(documents: &[Vec<u32>]) -> Vec<u32> {
     let mut ids: Vec<u32> = documents.concat();
-    ids.push(START_ID);
+    ids.push(DOCUMENT_START);
     ids.sort_unstable();
     ids.dedup();
     ids

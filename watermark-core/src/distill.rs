@@ -13,7 +13,7 @@ use crate::detect::{Sample, Test, score};
 use crate::profile::Mark;
 use crate::report::Report;
 use crate::stats::LnP;
-use crate::stats::decoy::{Ks, ks_uniform, rank_p};
+use crate::stats::decoy::{Ks, ks_attained, rank_p};
 use crate::window::Exhibit;
 
 /// What goes into [`distill`].
@@ -69,8 +69,9 @@ pub struct Decoys {
 impl Decoys {
     /// Ranks a test among the same test under decoy keys; there is at least one.
     fn of(real: &Test, decoys: &[Test]) -> Self {
-        let at_least = decoys.iter().filter(|decoy| decoy.p.ln() <= real.p.ln());
-        let at_least = at_least.count() as u64;
+        // The smaller p, the larger the striking value.
+        let striking: Vec<f64> = decoys.iter().map(|decoy| -decoy.p.ln()).collect();
+        let below = striking.iter().filter(|&&value| value < -real.p.ln()).count();
         let count = decoys.len() as f64;
         let mean_z = decoys.iter().map(|decoy| decoy.z).sum::<f64>() / count;
         let squares = decoys.iter().map(|decoy| (decoy.z - mean_z).powi(2));
@@ -79,9 +80,9 @@ impl Decoys {
         p.sort_by(|a, b| a.ln().total_cmp(&b.ln()));
         Self {
             of: decoys.len() as u64 + 1,
-            rank: at_least + 1,
-            rank_p: rank_p(at_least, decoys.len() as u64),
-            ks: ks_uniform(&mut uniforms),
+            rank: (decoys.len() + 1 - below) as u64,
+            rank_p: rank_p(-real.p.ln(), &striking),
+            ks: ks_attained(&mut uniforms),
             mean_z,
             sd_z: (squares.sum::<f64>() / (count - 1.0).max(1.0)).sqrt(),
             p,

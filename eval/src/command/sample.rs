@@ -10,7 +10,7 @@ use watermark_core::candidates::Sampling;
 use watermark_core::text::{HfTokenizer, Tokenizer};
 use watermark_eval::generate::{Generation, generate};
 use watermark_eval::model::gguf;
-use watermark_eval::student::START_ID;
+use watermark_eval::student::DOCUMENT_START;
 
 /// Sample unmarked texts from a GGUF model; entropy and speed go to stderr.
 #[derive(Args)]
@@ -36,11 +36,11 @@ impl Sample {
     pub(crate) fn run(self) -> Result<(), Box<dyn Error>> {
         let gguf::Pretrained { model, tokenizer } = gguf::load(&self.model)?;
         let tokenizer = HfTokenizer::new(tokenizer);
-        let prompt = [vec![START_ID], tokenizer.encode(&self.prompt)].concat();
+        let prompt = [vec![DOCUMENT_START], tokenizer.encode(&self.prompt)].concat();
         let generation = Generation {
             max_tokens: self.tokens,
             sampling: Sampling::default(),
-            end: Some(START_ID),
+            end: Some(DOCUMENT_START),
             seed: self.seed,
             batch: self.texts,
             threads: NonZeroUsize::MIN,

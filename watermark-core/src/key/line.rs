@@ -78,6 +78,10 @@ impl SecretKey {
         // `bech32::decode` would accept the older checksum too.
         let checked = bech32::primitives::decode::CheckedHrpstring::new::<Bech32m>(line)
             .map_err(|_| KeyLineError::Garbled)?;
+        // Spare bits must be zero, so that a key has one line only.
+        checked
+            .validate_segwit_padding()
+            .map_err(|_| KeyLineError::UnknownForm)?;
         let payload: Zeroizing<Vec<u8>> = Zeroizing::new(checked.byte_iter().collect());
         if master {
             let bytes: [u8; 32] = payload

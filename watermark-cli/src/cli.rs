@@ -1,0 +1,237 @@
+//! The command tree.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// Mark a language model's outputs, and test who was trained on them.
+#[derive(Parser)]
+#[command(name = "watermark", version, about, propagate_version = true)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Subcommand)]
+pub(crate) enum Command {
+    /// The whole loop on the embedded model: mark, train two students, test both.
+    Demo(Demo),
+    /// Make and look at keys.
+    #[command(subcommand)]
+    Key(Key),
+    /// Write marked text with a language model.
+    Generate(Generate),
+    /// Is a text marked? One line an input, and one for all together.
+    Detect(Detect),
+    /// Was a suspect model trained on marked text? Tests its generations.
+    Distill(Distill),
+    /// A text token by token: scored, skipped and why.
+    Explain(Explain),
+}
+
+/// How results are printed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Format {
+    /// For people.
+    Human,
+    /// One JSON object.
+    Json,
+    /// One JSON object a line.
+    Jsonl,
+}
+
+/// Which key.
+#[derive(Args)]
+pub(crate) struct KeyArgs {
+    /// Key file, mode 0600; `-` reads standard input.
+    #[arg(long, value_name = "PATH|-")]
+    pub(crate) key_file: PathBuf,
+    /// Epoch of a master key [default: e1].
+    #[arg(long)]
+    pub(crate) epoch: Option<String>,
+    /// Slot of a master key, 0 to 32 [default: 0].
+    #[arg(long)]
+    pub(crate) slot: Option<u32>,
+}
+
+/// Which mark and vocabulary.
+#[derive(Args)]
+pub(crate) struct MarkArgs {
+    #[command(flatten)]
+    pub(crate) key: KeyArgs,
+    /// Built-in profile or profile file.
+    #[arg(long, value_name = "NAME|FILE.json", default_value = watermark_core::profile::BUILT_IN[0])]
+    pub(crate) profile: String,
+    /// The tokenizer that token ids belong to [default: that of the embedded model].
+    #[arg(long, value_name = "FILE.json")]
+    pub(crate) tokenizer: Option<PathBuf>,
+}
+
+/// When a result counts as a rejection.
+#[derive(Args)]
+pub(crate) struct PolicyArgs {
+    /// Reject at p at most this.
+    #[arg(long, default_value_t = 1e-5)]
+    pub(crate) alpha: f64,
+    /// Fewer scored cells are insufficient evidence.
+    #[arg(long, default_value_t = 50, value_name = "N")]
+    pub(crate) min_cells: u64,
+    /// Exit with 10, 11 or 12 for rejected, not rejected, insufficient evidence.
+    #[arg(long)]
+    pub(crate) exit_verdict: bool,
+}
+
+#[derive(Args)]
+pub(crate) struct Demo {
+    /// Changes key, data and initialisation.
+    #[arg(long, default_value_t = 1)]
+    pub(crate) seed: u64,
+    /// Built-in profile or profile file.
+    #[arg(long, value_name = "NAME|FILE.json", default_value = watermark_core::profile::BUILT_IN[0])]
+    pub(crate) profile: String,
+    /// Directory for figure, report and texts.
+    #[arg(long, default_value = "watermark-demo")]
+    pub(crate) out: PathBuf,
+    /// Threads; the numbers do not depend on it.
+    #[arg(long, default_value_t = threads())]
+    pub(crate) threads: std::num::NonZeroUsize,
+    /// How the result is printed.
+    #[arg(long, value_enum, default_value_t = Format::Human)]
+    pub(crate) format: Format,
+}
+
+#[derive(Subcommand)]
+pub(crate) enum Key {
+    /// Make a master key in a new file.
+    New {
+        /// The file; it must not exist.
+        #[arg(long)]
+        out: PathBuf,
+    },
+    /// Name a key file's key, without showing it.
+    Inspect {
+        /// The key file; `-` reads standard input.
+        key_file: PathBuf,
+    },
+    /// Export one slot's key for a server that must not hold the master key.
+    Slot {
+        #[command(flatten)]
+        key: KeyArgs,
+        /// The file; it must not exist.
+        #[arg(long)]
+        out: PathBuf,
+    },
+}
+
+#[derive(Args)]
+pub(crate) struct Generate {
+    #[command(flatten)]
+    pub(crate) mark: MarkArgs,
+    /// A GGUF file of llama architecture [default: the embedded model].
+    #[arg(long, value_name = "FILE.gguf")]
+    pub(crate) model: Option<PathBuf>,
+    /// Prompts, JSONL with a field `prompt` or `prompt_token_ids` [default: embedded ones].
+    #[arg(long, value_name = "FILE.jsonl")]
+    pub(crate) prompts: Option<PathBuf>,
+    /// Answers in all; prompts are used in turn [default: one a prompt].
+    #[arg(long)]
+    pub(crate) count: Option<usize>,
+    /// Tokens of an answer at most.
+    #[arg(long, default_value_t = 200)]
+    pub(crate) max_tokens: usize,
+    /// Temperature; 0 is greedy and carries no mark.
+    #[arg(long, default_value_t = 1.0, allow_negative_numbers = true)]
+    pub(crate) temperature: f32,
+    /// Keep the most probable tokens up to this probability.
+    #[arg(long, default_value_t = 1.0, allow_negative_numbers = true)]
+    pub(crate) top_p: f32,
+    /// Decides everything but the mark.
+    #[arg(long, default_value_t = 1)]
+    pub(crate) seed: u64,
+    /// Write without the mark: text for controls.
+    #[arg(long)]
+    pub(crate) unmarked: bool,
+    /// Threads; the answers do not depend on it.
+    #[arg(long, default_value_t = threads())]
+    pub(crate) threads: std::num::NonZeroUsize,
+    /// The file to write; it appears when it is complete [default: standard output].
+    #[arg(long)]
+    pub(crate) out: Option<PathBuf>,
+}
+
+#[derive(Args)]
+pub(crate) struct Detect {
+    #[command(flatten)]
+    pub(crate) mark: MarkArgs,
+    #[command(flatten)]
+    pub(crate) policy: PolicyArgs,
+    /// Files or directories of .txt and .jsonl files; `-` reads standard input.
+    #[arg(required = true)]
+    pub(crate) inputs: Vec<PathBuf>,
+    #[command(flatten)]
+    pub(crate) form: FormArgs,
+    /// How results are printed.
+    #[arg(long, value_enum, default_value_t = Format::Human)]
+    pub(crate) format: Format,
+}
+
+/// What inputs are.
+#[derive(Args)]
+pub(crate) struct FormArgs {
+    /// What the inputs are; by default a name ending in .jsonl is JSONL and all else is text.
+    #[arg(long, value_enum, default_value_t = InputForm::Auto)]
+    pub(crate) input: InputForm,
+}
+
+/// What an input is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum InputForm {
+    /// By the file's name.
+    Auto,
+    /// One text a file.
+    Text,
+    /// One object a line.
+    Jsonl,
+}
+
+#[derive(Args)]
+pub(crate) struct Distill {
+    #[command(flatten)]
+    pub(crate) mark: MarkArgs,
+    #[command(flatten)]
+    pub(crate) policy: PolicyArgs,
+    /// The suspect's generations: files or directories; `-` reads standard input.
+    #[arg(required = true)]
+    pub(crate) suspect: Vec<PathBuf>,
+    /// Generations of a model known to be innocent.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) control: Vec<PathBuf>,
+    /// Keys nobody used to score beside this one: unused slots of the epoch; 0 for none.
+    #[arg(long, default_value_t = 1000)]
+    pub(crate) decoys: usize,
+    #[command(flatten)]
+    pub(crate) form: FormArgs,
+    /// Threads; the report does not depend on it.
+    #[arg(long, default_value_t = threads())]
+    pub(crate) threads: std::num::NonZeroUsize,
+    /// How the report is printed.
+    #[arg(long, value_enum, default_value_t = Format::Human)]
+    pub(crate) format: Format,
+}
+
+#[derive(Args)]
+pub(crate) struct Explain {
+    #[command(flatten)]
+    pub(crate) mark: MarkArgs,
+    /// One file; `-` reads standard input. Of JSONL, every line is explained.
+    pub(crate) input_file: PathBuf,
+    #[command(flatten)]
+    pub(crate) form: FormArgs,
+    /// How it is printed.
+    #[arg(long, value_enum, default_value_t = Format::Human)]
+    pub(crate) format: Format,
+}
+
+fn threads() -> std::num::NonZeroUsize {
+    std::thread::available_parallelism().unwrap_or(std::num::NonZeroUsize::MIN)
+}

@@ -1,0 +1,58 @@
+//! `watermark detect`.
+
+use std::process::ExitCode;
+
+use watermark_core::detect::Sample;
+use watermark_core::profile::Mark;
+use watermark_core::verdict::{Policy, Verdict};
+use watermark_core::window::Exhibit;
+
+use crate::cli::{Detect, Format};
+use crate::error::CliError;
+use crate::input::{Item, read_all};
+use crate::render::{Detection, print_json, detection_line};
+
+pub(super) fn run(arguments: &Detect) -> Result<ExitCode, CliError> {
+    let policy = arguments.policy.policy()?;
+    let context = arguments.mark.open()?;
+    let items = read_all(&arguments.inputs, arguments.form.input, &context.tokenizer)?;
+    let mark = &context.mark;
+    let lines: Vec<Detection> = items
+        .iter()
+        .map(|item| detection(mark, &item.name, std::slice::from_ref(item), &policy))
+        .collect();
+    let all = detection(mark, "all inputs", &items, &policy);
+    match arguments.format {
+        Format::Human => {
+            println!("profile {}, key {}", mark.profile().id, mark.key_id());
+            lines.iter().chain([&all]).for_each(|line| println!("{}", detection_line(line)));
+        }
+        Format::Json => print_json(&serde_json::json!({
+            "type": "watermark.detections", "schema": 1,
+            "profile": mark.profile(), "key": watermark_core::report::KeyInfo::of(mark),
+            "policy": policy, "inputs": lines, "all": all,
+        })),
+        Format::Jsonl => lines.iter().chain([&all]).for_each(print_json),
+    }
+    Ok(arguments.policy.exit(all.verdict))
+}
+
+/// Tests some inputs as one exhibit. The windows of their prompts do not count.
+fn detection(mark: &Mark, name: &str, items: &[Item], policy: &Policy) -> Detection {
+    let sample = Sample::of(mark, &exhibit(mark, items));
+    Detection {
+        kind: "watermark.detection",
+        schema: 1,
+        input: name.to_owned(),
+        verdict: Verdict::of(&sample.test, policy),
+        sample,
+    }
+}
+
+/// The inputs' cells: windows of any prompt left out.
+pub(super) fn exhibit(mark: &Mark, items: &[Item]) -> Exhibit {
+    let mut exhibit = Exhibit::new(mark.profile().context_width());
+    items.iter().for_each(|item| exhibit.exclude(&item.prompt));
+    items.iter().for_each(|item| exhibit.push(&item.tokens));
+    exhibit
+}

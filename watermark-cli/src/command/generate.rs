@@ -1,0 +1,106 @@
+//! `watermark generate`.
+
+use std::io::Write;
+use std::process::ExitCode;
+
+use watermark_core::candidates::Sampling;
+use watermark_core::text::{HfTokenizer, Tokenizer};
+use watermark_eval::generate::{Generation, generate};
+use watermark_eval::model::{Model, gguf};
+use watermark_eval::transcripts::Transcript;
+
+use crate::cli::Generate;
+use crate::error::CliError;
+use crate::progress::bar;
+
+pub(super) fn run(arguments: &Generate) -> Result<ExitCode, CliError> {
+    let sampling = Sampling {
+        temperature: arguments.temperature,
+        top_p: arguments.top_p,
+        top_k: 0,
+    }
+    .checked()?;
+    let context = arguments.mark.open()?;
+    let (model, own_tokenizer) = match &arguments.model {
+        Some(path) => {
+            let loaded = gguf::load(path)?;
+            (loaded.model, Some(HfTokenizer::new(loaded.tokenizer)))
+        }
+        None => (watermark_eval::embedded::teacher()?, None),
+    };
+    // The model's own tokenizer, unless another file was named; the profile decides if it fits.
+    let tokenizer = match (own_tokenizer, &arguments.mark.tokenizer) {
+        (Some(own), None) => own,
+        _ => context.tokenizer,
+    };
+    context
+        .mark
+        .profile()
+        .check_tokenizer(&tokenizer)
+        .map_err(|source| CliError::Profile {
+            name: arguments.mark.profile.clone(),
+            source,
+        })?;
+    if tokenizer.vocab_size() > model.vocab_size() {
+        return Err(CliError::Usage(format!(
+            "the tokenizer has {} ids and the model {}: give the model's own tokenizer with --tokenizer",
+            tokenizer.vocab_size(),
+            model.vocab_size()
+        )));
+    }
+
+    let prompts = match &arguments.prompts {
+        Some(path) => crate::input::read_prompts(path, &tokenizer)?,
+        None => watermark_corpora::prompts()
+            .map(|prompt| (prompt.to_owned(), tokenizer.encode(prompt)))
+            .collect(),
+    };
+    if prompts.is_empty() {
+        return Err(CliError::Usage("there is no prompt in the prompt file".into()));
+    }
+    let count = arguments.count.unwrap_or(prompts.len());
+    // A document starts with token 0 in the embedded model and in those of the SmolLM family.
+    let asked: Vec<Vec<u32>> = prompts
+        .iter()
+        .cycle()
+        .take(count)
+        .map(|(_, tokens)| [&[0], tokens.as_slice()].concat())
+        .collect();
+    let too_long = asked.iter().position(|prompt| prompt.len() >= model.context_length());
+    if let Some(index) = too_long {
+        return Err(CliError::Usage(format!(
+            "prompt {} has {} tokens; the model reads {}",
+            index + 1,
+            asked[index].len() - 1,
+            model.context_length()
+        )));
+    }
+    let generation = Generation {
+        max_tokens: arguments.max_tokens,
+        sampling,
+        end: Some(0),
+        seed: arguments.seed,
+        batch: 64,
+        threads: arguments.threads,
+    };
+    let mark = (!arguments.unmarked).then_some(&context.mark);
+    let bar = bar((count * arguments.max_tokens) as u64, "writing");
+    let answers = generate(&model, mark, &asked, &generation, &|tokens| bar.set_position(tokens))?;
+    bar.finish_and_clear();
+
+    let mut lines = String::new();
+    for (index, (answer, (text, tokens))) in answers.iter().zip(prompts.iter().cycle()).enumerate() {
+        let id = index.to_string();
+        let transcript =
+            Transcript::new(id, text.clone(), tokens.clone(), answer, &tokenizer);
+        lines.push_str(&transcript.to_line());
+        lines.push('\n');
+    }
+    match &arguments.out {
+        Some(path) => crate::render::write_file(path, lines.as_bytes())?,
+        None => std::io::stdout()
+            .write_all(lines.as_bytes())
+            .map_err(CliError::io("standard output"))?,
+    }
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,230 @@
+//! Bad input: every case has its message, its exit code, and leaves nothing behind.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+struct Bench(tempfile::TempDir);
+
+impl Bench {
+    /// A directory with a master key, a slot key and a text.
+    fn new() -> Self {
+        let bench = Self(tempfile::tempdir().unwrap());
+        assert!(bench.run("key new --out m.key").status.success());
+        assert!(bench.run("key slot --key-file m.key --slot 3 --out s.key").status.success());
+        bench.write("text.txt", "The state of the union is that of a union of states.".as_bytes());
+        bench
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
+
+    fn write(&self, name: &str, bytes: &[u8]) {
+        std::fs::write(self.path(name), bytes).unwrap();
+    }
+
+    fn run(&self, arguments: &str) -> Output {
+        Command::new(env!("CARGO_BIN_EXE_watermark"))
+            .current_dir(self.0.path())
+            .args(arguments.split_whitespace())
+            .output()
+            .unwrap()
+    }
+
+    /// Runs a command that must fail with `code` and say all of `words`.
+    #[track_caller]
+    fn refuses(&self, arguments: &str, code: i32, words: &[&str]) {
+        let output = self.run(arguments);
+        let error = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(code), "{arguments}: {error}");
+        for word in words {
+            assert!(error.contains(word), "{arguments}: `{error}` lacks `{word}`");
+        }
+        assert!(!error.contains("panicked"), "{error}");
+    }
+}
+
+fn line_of(path: &Path) -> String {
+    std::fs::read_to_string(path).unwrap().trim().to_owned()
+}
+
+#[test]
+fn keys() {
+    use std::os::unix::fs::PermissionsExt;
+    let bench = Bench::new();
+    bench.refuses("key new --out m.key", 2, &["m.key", "never overwritten"]);
+    bench.refuses("key inspect none.key", 1, &["none.key"]);
+    bench.write("open.key", line_of(&bench.path("m.key")).as_bytes());
+    std::fs::set_permissions(bench.path("open.key"), std::fs::Permissions::from_mode(0o644)).unwrap();
+    bench.refuses("key inspect open.key", 4, &["chmod 600 open.key", "644"]);
+    for (name, content, words) in [
+        ("text.key", "hello".to_owned(), "not a key"),
+        ("garbled.key", line_of(&bench.path("m.key")).replace('Q', "P"), "garbled"),
+    ] {
+        bench.write(name, content.as_bytes());
+        std::fs::set_permissions(bench.path(name), std::fs::Permissions::from_mode(0o600)).unwrap();
+        bench.refuses(&format!("key inspect {name}"), 4, &[name, words]);
+    }
+    bench.refuses("key slot --key-file m.key --slot 33 --out x.key", 2, &["sealed decoy"]);
+    bench.refuses("key slot --key-file m.key --epoch Q/4 --out x.key", 2, &["epoch"]);
+    bench.refuses("key slot --key-file s.key --slot 1 --out x.key", 2, &["e1/3"]);
+    assert!(!bench.path("x.key").exists());
+}
+
+#[test]
+fn no_output_shows_a_key() {
+    let bench = Bench::new();
+    let lines = ["m.key", "s.key"].map(|name| line_of(&bench.path(name)));
+    for arguments in [
+        "key inspect m.key",
+        "key inspect s.key",
+        "detect --key-file m.key text.txt",
+        "distill --key-file m.key --decoys 5 --format json text.txt",
+        "explain --key-file s.key text.txt",
+        "detect --key-file text.txt text.txt",
+    ] {
+        let output = bench.run(arguments);
+        let said = [output.stdout, output.stderr].map(|b| String::from_utf8(b).unwrap()).concat();
+        for line in &lines {
+            // The data part, and not only whole.
+            let secret = &line[line.len() - 40..];
+            for part in [secret, &secret[..20], &secret[20..]] {
+                assert!(!said.to_uppercase().contains(part), "{arguments} shows the key");
+            }
+        }
+    }
+}
+
+#[test]
+fn texts() {
+    let bench = Bench::new();
+    let detect = |file: &str| format!("detect --key-file m.key {file}");
+    bench.refuses(&detect("none.txt"), 1, &["none.txt"]);
+    bench.write("binary.txt", b"ab\0c");
+    bench.refuses(&detect("binary.txt"), 4, &["binary", "byte 2"]);
+    bench.write("latin.txt", b"caf\xe9");
+    bench.refuses(&detect("latin.txt"), 4, &["UTF-8", "byte 3"]);
+    std::fs::File::create(bench.path("huge.txt")).unwrap().set_len((1 << 30) + 1).unwrap();
+    bench.refuses(&detect("huge.txt"), 4, &["huge.txt", "split"]);
+    std::fs::create_dir(bench.path("empty")).unwrap();
+    bench.refuses(&detect("empty"), 4, &["no .txt or .jsonl"]);
+    for (content, words) in [
+        ("{\"text\":\"a\"}\n{\"colour\":\"red\"}", ["line 2", "no known text field"]),
+        ("{\"text\":\"a\"}\n\n{\"text\":", ["line 3", "cut off"]),
+        ("[1]", ["line 1", "not a JSON object"]),
+        ("{\"token_ids\":[1,4096]}", ["line 1", "4096"]),
+        ("{\"token_ids\":[-1]}", ["line 1", "-1"]),
+        ("{\"text\":7}", ["line 1", "`text`"]),
+    ] {
+        bench.write("bad.jsonl", content.as_bytes());
+        bench.refuses(&detect("bad.jsonl"), 4, &words);
+    }
+}
+
+#[test]
+fn profiles_and_tokenizers() {
+    let bench = Bench::new();
+    let detect = |profile: &str| format!("detect --key-file m.key --profile {profile} text.txt");
+    bench.refuses(&detect("nothing"), 2, &["nothing", "greenlist-h1"]);
+    let profile = |scheme: &str, rest: &str| {
+        let head = r#"{"schema":"watermark.profile/1","id":"x","scheme":"#;
+        bench.write("p.json", format!("{head}{scheme}{rest}}}").as_bytes());
+    };
+    for (gamma, delta, field) in [("0", "2", "gamma"), ("1", "2", "gamma"), ("0.5", "-1", "delta")] {
+        let scheme =
+            format!(r#"{{"type":"greenlist","context_width":1,"gamma":{gamma},"delta":{delta}}}"#);
+        profile(&scheme, "");
+        bench.refuses(&detect("p.json"), 4, &["p.json", field]);
+    }
+    let digest = "00".repeat(32);
+    profile(
+        r#"{"type":"gumbel","context_width":2}"#,
+        &format!(r#","vocabulary":{{"size":9,"sha256":"{digest}"}}"#),
+    );
+    bench.refuses(&detect("p.json"), 4, &["not the profile's", "4096 ids"]);
+    bench.write("t.json", b"{}");
+    bench.refuses("detect --key-file m.key --tokenizer t.json text.txt", 4, &["t.json"]);
+    bench.refuses("detect --key-file m.key --tokenizer no.json text.txt", 1, &["no.json"]);
+}
+
+#[test]
+fn models_and_sampling() {
+    let bench = Bench::new();
+    let generate = "generate --key-file m.key --out out.jsonl";
+    bench.refuses(&format!("{generate} --temperature -1"), 2, &["temperature", "-1"]);
+    bench.refuses(&format!("{generate} --top-p 0"), 2, &["top-p"]);
+    bench.refuses(&format!("{generate} --model none.gguf"), 1, &["none.gguf"]);
+    bench.write("text.gguf", b"this is no model");
+    bench.refuses(&format!("{generate} --model text.gguf"), 4, &["text.gguf"]);
+    // A valid head with another architecture.
+    let mut gguf = b"GGUF".to_vec();
+    gguf.extend(3u32.to_le_bytes());
+    gguf.extend(0u64.to_le_bytes());
+    gguf.extend(1u64.to_le_bytes());
+    for text in ["general.architecture", "mamba"] {
+        gguf.extend((text.len() as u64).to_le_bytes());
+        gguf.extend(text.as_bytes());
+        if text.starts_with("general") {
+            gguf.extend(8u32.to_le_bytes());
+        }
+    }
+    bench.write("mamba.gguf", &gguf);
+    bench.refuses(&format!("{generate} --model mamba.gguf"), 4, &["mamba.gguf", "mamba"]);
+    gguf.truncate(30);
+    bench.write("cut.gguf", &gguf);
+    bench.refuses(&format!("{generate} --model cut.gguf"), 4, &["cut.gguf"]);
+    bench.write("prompts.jsonl", b"{\"question\":\"why\"}");
+    bench.refuses(&format!("{generate} --prompts prompts.jsonl"), 4, &["line 1", "prompt"]);
+    assert!(!bench.path("out.jsonl").exists());
+}
+
+#[test]
+fn distillation() {
+    let bench = Bench::new();
+    bench.refuses("distill --key-file s.key text.txt", 2, &["master key", "--decoys 0"]);
+    bench.refuses("distill --key-file m.key --decoys 5000 text.txt", 2, &["4063"]);
+    bench.refuses("distill --key-file m.key --alpha 1 text.txt", 2, &["alpha"]);
+    let output = bench.run("distill --key-file s.key --decoys 0 --format json text.txt");
+    assert!(output.status.success());
+}
+
+#[test]
+fn too_little_text_is_insufficient_evidence() {
+    let bench = Bench::new();
+    bench.write("empty.txt", b"");
+    for (file, command) in [("empty.txt", "detect"), ("text.txt", "detect"), ("empty.txt", "distill --decoys 3")] {
+        let output = bench.run(&format!("{command} --key-file m.key --exit-verdict {file}"));
+        assert_eq!(output.status.code(), Some(12));
+        let text = String::from_utf8(output.stdout).unwrap();
+        assert!(text.contains("insufficient evidence"), "{text}");
+        let plain = bench.run(&format!("{command} --key-file m.key {file}"));
+        assert_eq!(plain.status.code(), Some(0));
+    }
+}
+
+#[test]
+fn directories_and_standard_input_are_read() {
+    use std::io::Write;
+    let bench = Bench::new();
+    std::fs::create_dir(bench.path("d")).unwrap();
+    bench.write("d/b.txt", b"one two three");
+    bench.write("d/a.jsonl", b"{\"text\":\"four five\"}\n{\"output\":\"six\"}\n");
+    let output = bench.run("detect --key-file m.key --format jsonl d");
+    let text = String::from_utf8(output.stdout).unwrap();
+    let inputs: Vec<String> = text
+        .lines()
+        .map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap()["input"].as_str().unwrap().to_owned())
+        .collect();
+    assert_eq!(inputs, ["d/a.jsonl:1", "d/a.jsonl:2", "d/b.txt", "all inputs"]);
+    let mut child = Command::new(env!("CARGO_BIN_EXE_watermark"))
+        .current_dir(bench.0.path())
+        .args(["detect", "--key-file", "m.key", "--input", "jsonl", "-"])
+        .stdin(std::process::Stdio::piped())
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    child.stdin.take().unwrap().write_all(b"{\"response\":\"a b c\"}\n").unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert!(output.status.success());
+    assert!(String::from_utf8(output.stdout).unwrap().contains("-:1"));
+}
