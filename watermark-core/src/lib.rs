@@ -50,6 +50,17 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+pub mod batch;
+pub mod candidates;
+pub mod detect;
+pub mod distill;
+pub mod fixed;
+pub mod key;
+pub mod prf;
+pub mod profile;
+pub mod report;
+pub mod sampler;
+pub mod scheme;
 pub mod stats;
 pub mod text;
 pub mod verdict;

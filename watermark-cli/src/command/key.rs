@@ -17,7 +17,7 @@ pub(super) fn run(arguments: &Key) -> Result<ExitCode, CliError> {
             let mut bytes = Zeroizing::new([0; 32]);
             getrandom::SysRng
                 .try_fill_bytes(&mut *bytes)
-                .map_err(|error| CliError::io("system generator")(error.into()))?;
+                .map_err(|error| CliError::io("system generator")(std::io::Error::other(error)))?;
             let master = MasterKey::from_bytes(*bytes);
             write_key_file(out, &master.to_line())?;
             print_json(&serde_json::json!({

@@ -15,11 +15,12 @@ pub fn rank_p(real: f64, decoys: &[f64]) -> LnP {
 }
 
 /// Result of a Kolmogorov-Smirnov test against the uniform law on [0, 1].
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, serde::Serialize)]
 pub struct Ks {
     /// Largest distance between the empirical and the uniform distribution function.
     pub d: f64,
     /// Two-sided p-value, P(D_n >= d) for a continuous law.
+    #[serde(rename = "pLog10")]
     pub p: LnP,
 }
 
