@@ -17,7 +17,7 @@ mod swiglu;
 use candle_core::{Device, Result, Storage, Tensor, bail};
 
 pub(crate) use attention::{Attended, Attention, AttentionShape};
-pub(crate) use loss::{Loss, cross_entropy, cross_entropy_values};
+pub(crate) use loss::{cross_entropy, cross_entropy_values};
 pub(crate) use norm::{rms_norm, rms_norm_backward};
 pub(crate) use rope::Rope;
 pub(crate) use swiglu::{swiglu, swiglu_backward};

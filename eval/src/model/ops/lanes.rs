@@ -63,6 +63,44 @@ pub(crate) fn add_scaled(y: &mut [f32], factor: f32, x: &[f32]) {
     }
 }
 
+/// `y_t = sum_i x_i M_it` for `M` of rows `stride` apart, sums kept in registers.
+#[inline(always)]
+pub(crate) fn combine(y: &mut [f32], x: &[f32], matrix: &[f32], stride: usize) {
+    const WIDE: usize = 4 * LANES;
+    let (wide, rest) = y.as_chunks_mut::<WIDE>();
+    let done = wide.len() * WIDE;
+    for (chunk, y) in wide.iter_mut().enumerate() {
+        stretch(y, x, matrix, stride, chunk * WIDE);
+    }
+    let (narrow, rest) = rest.as_chunks_mut::<LANES>();
+    let finished = done + narrow.len() * LANES;
+    for (chunk, y) in narrow.iter_mut().enumerate() {
+        stretch(y, x, matrix, stride, done + chunk * LANES);
+    }
+    rest.fill(0.0);
+    for (x, row) in x.iter().zip(matrix.chunks(stride)) {
+        add_scaled(rest, *x, &row[finished..]);
+    }
+}
+
+/// The `N` sums of [`combine`] from `from` on.
+#[inline(always)]
+fn stretch<const N: usize>(
+    y: &mut [f32; N],
+    x: &[f32],
+    matrix: &[f32],
+    stride: usize,
+    from: usize,
+) {
+    let mut sums = [0f32; N];
+    for (x, row) in x.iter().zip(matrix.chunks(stride)) {
+        for (sum, m) in sums.iter_mut().zip(&row[from..from + N]) {
+            *sum += x * m;
+        }
+    }
+    *y = sums;
+}
+
 /// `e^x` to a relative error below 3e-7 for `x` in `[-87, 88]`; clamped to that range outside.
 ///
 /// `e^x = 2^n e^r` with `n = round(x / ln 2)` and `|r| <= ln 2 / 2`: the power of two is set in the
@@ -117,6 +155,21 @@ mod tests {
                 .fold(0.0, f64::max)
         });
         assert!(worst < 3e-7, "relative error {worst:e}");
+    }
+
+    #[test]
+    fn combinations_match_their_definition_at_any_width() {
+        for width in [1, 15, 16, 40, 64, 65, 150] {
+            let stride = width + 3;
+            let x = [0.5, -1.0, 2.0];
+            let matrix: Vec<f32> = (0..3 * stride).map(|i| (i as f32).sin()).collect();
+            let mut y = vec![7.0; width];
+            wide(|| combine(&mut y, &x, &matrix, stride));
+            for (t, y) in y.iter().enumerate() {
+                let expected: f32 = (0..3).map(|i| x[i] * matrix[i * stride + t]).sum();
+                assert!((y - expected).abs() < 1e-5);
+            }
+        }
     }
 
     #[test]
