@@ -152,7 +152,7 @@ impl LayerCache {
         let mut scores = vec![0f32; start + new];
         let mut turned = vec![0f32; dim];
         let cache_size = dim * self.capacity;
-        wide(|| {
+        wide!({
             let tokens = qkv
                 .chunks_exact(shape.width())
                 .zip(output.chunks_exact_mut(heads * dim));

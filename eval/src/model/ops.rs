@@ -45,7 +45,7 @@ fn tensor(values: Vec<f32>, shape: impl Into<candle_core::Shape>) -> Result<Tens
 pub(crate) fn add(a: &Tensor, b: &Tensor) -> Result<Tensor> {
     let mut sum: Vec<f32> = a.flatten_all()?.to_vec1()?;
     with_values(b, |b| {
-        wide(|| add_scaled(&mut sum, 1.0, b));
+        wide!(add_scaled(&mut sum, 1.0, b));
         Ok(())
     })?;
     tensor(sum, a.shape())
