@@ -36,7 +36,7 @@ fn weights(len: usize) -> Vec<f32> {
 }
 
 fn green_list_bias(c: &mut Criterion) {
-    let mut group = c.benchmark_group("green-list bias");
+    let mut group = c.benchmark_group("green list");
     for vocabulary in [32_000usize, 128_000, 256_000] {
         for gamma in [0.5, 0.25, 0.1] {
             let mark = greenlist(4, gamma);
@@ -44,7 +44,14 @@ fn green_list_bias(c: &mut Criterion) {
             let biaser = scheme.as_biaser().unwrap();
             let mut logits = vec![0.0f32; vocabulary];
             let mut step = 0;
-            group.bench_function(format!("{vocabulary} tokens, gamma {gamma}"), |b| {
+            let mut mask = vec![0; vocabulary.div_ceil(32)];
+            group.bench_function(format!("mask, {vocabulary} tokens, gamma {gamma}"), |b| {
+                b.iter(|| {
+                    step += 1;
+                    biaser.fill_mask(&scheme.row(&[1, 2, 3, step]), black_box(&mut mask));
+                });
+            });
+            group.bench_function(format!("bias, {vocabulary} tokens, gamma {gamma}"), |b| {
                 b.iter(|| {
                     step += 1;
                     biaser.bias(&scheme.row(&[1, 2, 3, step]), black_box(&mut logits));
