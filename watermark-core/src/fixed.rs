@@ -19,10 +19,13 @@ pub fn neg_ln_q24(r: u32) -> u64 {
     let mut mantissa = x << (63 - whole);
     let mut log2 = u64::from(whole);
     for _ in 0..28 {
-        let square = (u128::from(mantissa) * u128::from(mantissa)) >> 63;
-        // In [1, 4) in Q63: the bit of the logarithm is whether it reached 2.
-        let bit = (square >> 64) as u64;
-        mantissa = (square >> bit) as u64;
+        // In [1, 4) in Q126: the bit of the logarithm is whether it reached 2. The squarings are a
+        // chain, so no branch on a random bit and no shift of 128 bits stands in it.
+        let square = u128::from(mantissa) * u128::from(mantissa);
+        let (high, low) = ((square >> 64) as u64, square as u64);
+        let bit = high >> 63;
+        let below = bit ^ 1;
+        mantissa = (high << below) | ((low >> 63) & below);
         log2 = (log2 << 1) | bit;
     }
     let difference = (33u64 << 28).saturating_sub(log2 + 2);
