@@ -1,3 +1,4 @@
 //! The commands of `watermark-eval`.
 
+pub(crate) mod sample;
 pub(crate) mod teacher;

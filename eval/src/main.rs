@@ -21,6 +21,8 @@ enum Command {
     TrainTokenizer(command::teacher::TrainTokenizer),
     /// Train a small decoder-only transformer on a directory of text files.
     TrainTeacher(command::teacher::TrainTeacher),
+    /// Sample unmarked texts from a GGUF model; entropy and speed go to stderr.
+    Sample(command::sample::Sample),
 }
 
 /// An error with the file it is about.
@@ -35,6 +37,7 @@ fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::TrainTokenizer(command) => command.run(),
         Command::TrainTeacher(command) => command.run(),
+        Command::Sample(command) => command.run(),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -46,7 +46,10 @@ fn draw(
     let decoys = outcome.plan.decoys;
     let mut chart = ChartBuilder::on(area)
         .caption(
-            format!("p against the suspect's tokens, profile {}", outcome.plan.profile.id),
+            format!(
+                "p against the suspect's tokens, profile {}",
+                outcome.plan.profile.id
+            ),
             ("sans-serif", 18),
         )
         .margin(14)
@@ -62,7 +65,9 @@ fn draw(
         .draw()?;
 
     let line = |value: &dyn Fn(usize) -> f64| -> Vec<(f64, f64)> {
-        (0..points.len()).map(|index| (tokens(index), value(index))).collect()
+        (0..points.len())
+            .map(|index| (tokens(index), value(index)))
+            .collect()
     };
     let mut band = line(&|index| points[index].decoys[0]);
     band.extend(line(&|index| points[index].decoys[4]).into_iter().rev());
@@ -74,10 +79,17 @@ fn draw(
         .label(format!("{decoys} keys that nobody used, all of them"))
         .legend(entry(BAND));
     for (name, colour, values) in [
-        ("student trained on marked text", SUSPECT, line(&|i| points[i].suspect)),
+        (
+            "student trained on marked text",
+            SUSPECT,
+            line(&|i| points[i].suspect),
+        ),
         ("control student", CONTROL, line(&|i| points[i].control)),
     ] {
-        let marks: Vec<_> = values.iter().map(|&at| Circle::new(at, 3, colour.filled())).collect();
+        let marks: Vec<_> = values
+            .iter()
+            .map(|&at| Circle::new(at, 3, colour.filled()))
+            .collect();
         chart
             .draw_series(LineSeries::new(values, colour.stroke_width(2)))?
             .label(name)

@@ -184,14 +184,13 @@ fn run(
     progress: &mut (dyn FnMut(Progress<'_>) + Send),
 ) -> Result<Trained, TrainingError> {
     let mut variables: Vec<(String, Var)> = Vec::new();
-    let recording = model.map_weights(|name, weight| {
+    // Shares the variables' memory: each step changes it in place.
+    let current = model.map_weights(|name, weight| {
         let variable = Var::from_tensor(&weight.contiguous()?)?;
-        variables.push((name.to_owned(), variable.clone()));
-        Ok::<Tensor, candle_core::Error>(variable.as_tensor().clone())
+        let shared = variable.as_detached_tensor();
+        variables.push((name.to_owned(), variable));
+        Ok::<Tensor, candle_core::Error>(shared)
     })?;
-    // Shares the variables' memory but records nothing: what the caller sees after each step.
-    let current =
-        recording.map_weights(|_, weight| Ok::<_, candle_core::Error>(weight.detach()))?;
     let mut optimizer = AdamW::new(variables, config.weight_decay);
     let mut losses: Vec<f32> = Vec::new();
     let identity = checkpoint::identity(model.config(), windows, config);
@@ -206,13 +205,12 @@ fn run(
     let steps = config.steps(windows);
     for step in losses.len()..steps {
         let (inputs, targets) = windows.batch(config.seed, step, config.batch);
-        let loss = recording.loss(&inputs, &targets, windows.length())?;
-        let value = loss.to_scalar::<f32>()?;
-        if !value.is_finite() {
-            return Err(TrainingError::Diverged { step, loss: value });
+        let (loss, gradients) = current.gradients(&inputs, &targets, windows.length())?;
+        if !loss.is_finite() {
+            return Err(TrainingError::Diverged { step, loss });
         }
-        optimizer.step(&loss.backward()?, config.rate(step, steps))?;
-        losses.push(value);
+        optimizer.step(&gradients, config.rate(step, steps))?;
+        losses.push(loss);
         if let Some(Checkpoint { path, every }) = checkpoint
             && ((step + 1) % every.max(&1) == 0 || step + 1 == steps)
         {
@@ -226,7 +224,7 @@ fn run(
             step: step + 1,
             steps,
             tokens: (step + 1) * config.batch * windows.length(),
-            loss: value,
+            loss,
             model: &current,
         });
     }

@@ -14,13 +14,13 @@ use crate::FileError;
 
 /// Where text comes from.
 #[derive(Args)]
-struct Text {
+pub(super) struct Text {
     /// Directory of .txt files.
     #[arg(long)]
-    text: PathBuf,
+    pub(super) text: PathBuf,
     /// Hold out every N-th file.
     #[arg(long, default_value_t = 12, value_name = "N")]
-    hold_out: usize,
+    pub(super) hold_out: usize,
 }
 
 /// Train a byte-level BPE tokenizer on a directory of text files.

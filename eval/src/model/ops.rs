@@ -1,7 +1,11 @@
-//! Fused operations with gradients, for what the tensor engine lacks or does slowly.
+//! The arithmetic of the transformer between matrix products, forward and backward.
 //!
-//! All work on contiguous `f32` tensors on the CPU. Token rows are flattened: a batch of `B`
-//! sequences of `T` tokens is a matrix of `N = B T` rows.
+//! All work on contiguous `f32` tensors on the CPU and on the calling thread: the engine's own
+//! elementwise operations hand anything large to a pool of spinning threads that all callers share.
+//! For the same reason gradients are computed by these functions and not by the engine's tape, which
+//! adds them up with such operations.
+//!
+//! Token rows are flattened: a batch of `B` sequences of `T` tokens is a matrix of `N = B T` rows.
 
 mod attention;
 pub(crate) mod lanes;
@@ -10,47 +14,48 @@ mod norm;
 mod rope;
 mod swiglu;
 
-use std::sync::Arc;
+use candle_core::{Device, Result, Storage, Tensor, bail};
 
-use candle_core::{CpuStorage, Layout, Result, Storage, Tensor, bail};
-
-pub(crate) use attention::{AttentionShape, attention};
-pub(crate) use loss::{cross_entropy, cross_entropy_values};
-pub(crate) use norm::rms_norm;
+pub(crate) use attention::{Attended, Attention, AttentionShape};
+pub(crate) use loss::{Loss, cross_entropy, cross_entropy_values};
+pub(crate) use norm::{rms_norm, rms_norm_backward};
 pub(crate) use rope::Rope;
-pub(crate) use swiglu::swiglu;
+pub(crate) use swiglu::{swiglu, swiglu_backward};
 
-/// The values of an operand, which must be contiguous `f32`.
-fn values<'a>(storage: &'a CpuStorage, layout: &Layout, op: &'static str) -> Result<&'a [f32]> {
-    match (storage, layout.contiguous_offsets()) {
-        (CpuStorage::F32(all), Some((start, end))) => Ok(&all[start..end]),
-        _ => bail!("{op} needs contiguous f32 values"),
-    }
-}
+use lanes::{add_scaled, wide};
 
 /// Calls `read` with the values of a tensor, copied only if they are not contiguous.
 pub(crate) fn with_values<R>(tensor: &Tensor, read: impl FnOnce(&[f32]) -> Result<R>) -> Result<R> {
     let tensor = tensor.contiguous()?;
     let (storage, layout) = tensor.storage_and_layout();
-    match &*storage {
-        Storage::Cpu(storage) => read(values(storage, layout, "with_values")?),
-        _ => bail!("only tensors on the CPU are supported"),
+    match (&*storage, layout.contiguous_offsets()) {
+        (Storage::Cpu(storage), Some((start, end))) => {
+            read(&storage.as_slice::<f32>()?[start..end])
+        }
+        _ => bail!("only contiguous tensors on the CPU are supported"),
     }
 }
 
-/// Applies an operation of one argument, keeping it for the backward pass if one can follow.
-fn apply<C>(argument: &Tensor, op: C) -> Result<Tensor>
-where
-    C: candle_core::CustomOp1 + Send + Sync + 'static,
-{
-    argument.apply_op1_arc(Arc::new(Box::new(op)))
+/// A tensor of the given values.
+fn tensor(values: Vec<f32>, shape: impl Into<candle_core::Shape>) -> Result<Tensor> {
+    Tensor::from_vec(values, shape.into(), &Device::Cpu)
+}
+
+/// `a + b` of tensors of one shape.
+pub(crate) fn add(a: &Tensor, b: &Tensor) -> Result<Tensor> {
+    let mut sum: Vec<f32> = a.flatten_all()?.to_vec1()?;
+    with_values(b, |b| {
+        wide(|| add_scaled(&mut sum, 1.0, b));
+        Ok(())
+    })?;
+    tensor(sum, a.shape())
 }
 
 #[cfg(test)]
 mod check {
     //! Gradients against finite differences.
 
-    use candle_core::{Device, Result, Tensor, Var};
+    use candle_core::{Device, Result, Tensor};
 
     /// A tensor of reproducible values in `[-1, 1]`.
     pub(super) fn wave(shape: &[usize], phase: f32) -> Tensor {
@@ -59,35 +64,33 @@ mod check {
         Tensor::from_vec(values, shape, &Device::Cpu).unwrap()
     }
 
-    /// Compares the gradient of `sum(weights * f(x))` with central differences, entry by entry.
-    pub(super) fn gradient(x: &Tensor, f: impl Fn(&Tensor) -> Result<Tensor>) {
-        let shape = x.dims().to_vec();
-        let objective = |x: &Tensor| {
-            let y = f(x).unwrap();
-            let weights = wave(y.dims(), 0.5);
-            (y * weights).unwrap().sum_all().unwrap()
+    /// Compares a gradient of `sum(weights * f(x))` with central differences, entry by entry;
+    /// `backward` maps the weights, which are the gradient of the result, to the gradient of `x`.
+    pub(super) fn gradient(
+        x: &Tensor,
+        f: impl Fn(&Tensor) -> Result<Tensor>,
+        backward: impl FnOnce(&Tensor) -> Result<Tensor>,
+    ) {
+        let values = |x: &Tensor| -> Vec<f32> { x.flatten_all().unwrap().to_vec1().unwrap() };
+        let weights = wave(f(x).unwrap().dims(), 0.5);
+        let found = values(&backward(&weights).unwrap());
+        let objective = |x: &Tensor| -> f64 {
+            let terms = values(&f(x).unwrap()).into_iter().zip(values(&weights));
+            terms.map(|(y, w)| f64::from(y) * f64::from(w)).sum()
         };
-        let var = Var::from_tensor(x).unwrap();
-        let grads = objective(var.as_tensor()).backward().unwrap();
-        let found: Vec<f32> = grads
-            .get(&var)
-            .unwrap()
-            .flatten_all()
-            .unwrap()
-            .to_vec1()
-            .unwrap();
-        let at: Vec<f32> = x.flatten_all().unwrap().to_vec1().unwrap();
+        let at = values(x);
+        assert_eq!(found.len(), at.len());
         let step = 1e-2;
         for i in 0..at.len() {
             let shifted = |by: f32| {
                 let mut moved = at.clone();
                 moved[i] += by;
-                let moved = Tensor::from_vec(moved, shape.as_slice(), &Device::Cpu).unwrap();
-                objective(&moved).to_scalar::<f32>().unwrap()
+                objective(&Tensor::from_vec(moved, x.shape(), &Device::Cpu).unwrap())
             };
-            let expected = (shifted(step) - shifted(-step)) / (2.0 * step);
+            let expected = (shifted(step) - shifted(-step)) / (2.0 * f64::from(step));
+            let error = (f64::from(found[i]) - expected).abs();
             assert!(
-                (found[i] - expected).abs() < 2e-3 + 2e-2 * expected.abs(),
+                error < 2e-3 + 2e-2 * expected.abs(),
                 "entry {i}: gradient {}, finite difference {expected}",
                 found[i]
             );

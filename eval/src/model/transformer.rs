@@ -6,7 +6,7 @@
 //!                  x += swiglu(rms_norm(x) W_gate_up) W_down
 //! logits = rms_norm(x) W_head^T          (W_head is the embedding if tied)
 //! ```
-//! One definition serves training (weights that record gradients), decoding with a cache, and
+//! One definition serves training (with hand-written gradients), decoding with a cache, and
 //! pretrained GGUF files. Matrices are stored `[in, out]`, which small batches multiply fastest.
 
 use candle_core::{Device, Tensor};
@@ -15,8 +15,10 @@ use rand_core::{Rng, SeedableRng};
 use serde::{Deserialize, Serialize};
 
 use super::decode::Decoding;
-use super::ops::{AttentionShape, Rope, attention, cross_entropy, cross_entropy_values};
-use super::ops::{rms_norm, swiglu};
+use super::ops::lanes::{add_scaled, wide};
+use super::ops::{Attended, Attention, AttentionShape, Rope};
+use super::ops::{add, rms_norm, rms_norm_backward, swiglu, swiglu_backward};
+use super::ops::{cross_entropy, cross_entropy_values, with_values};
 use super::{Batch, Model, ModelError, check_prompts, worker};
 
 /// The shape of a [`Transformer`].
@@ -127,6 +129,85 @@ pub(super) struct Block {
     pub(super) gate_up: Tensor,
     /// `[hidden, dim]`.
     pub(super) down: Tensor,
+}
+
+/// What a block's backward pass needs of its forward pass.
+struct Trace {
+    input: Tensor,
+    attention_in: Tensor,
+    qkv: Tensor,
+    attended: Attended,
+    attention_result: Tensor,
+    middle: Tensor,
+    feed_in: Tensor,
+    gate_up: Tensor,
+    feed_result: Tensor,
+}
+
+impl Block {
+    /// One block over whole sequences: its trace and its output.
+    fn forward(
+        &self,
+        input: Tensor,
+        attention: &Attention<'_>,
+        epsilon: f32,
+    ) -> candle_core::Result<(Trace, Tensor)> {
+        let attention_in = rms_norm(&input, &self.attention_norm, epsilon)?;
+        let qkv = attention_in.matmul(&self.qkv)?;
+        let (attention_result, attended) = attention.forward(&qkv)?;
+        let middle = add(&input, &attention_result.matmul(&self.attention_out)?)?;
+        let feed_in = rms_norm(&middle, &self.feed_norm, epsilon)?;
+        let gate_up = feed_in.matmul(&self.gate_up)?;
+        let feed_result = swiglu(&gate_up)?;
+        let output = add(&middle, &feed_result.matmul(&self.down)?)?;
+        let trace = Trace {
+            input,
+            attention_in,
+            qkv,
+            attended,
+            attention_result,
+            middle,
+            feed_in,
+            gate_up,
+            feed_result,
+        };
+        Ok((trace, output))
+    }
+
+    /// Gradients of the weights, in the order of the fields, and of the input, from that of the output.
+    fn backward(
+        &self,
+        trace: Trace,
+        d_output: Tensor,
+        attention: &Attention<'_>,
+        epsilon: f32,
+    ) -> candle_core::Result<([Tensor; 6], Tensor)> {
+        let d_down = trace.feed_result.t()?.matmul(&d_output)?;
+        let d_feed_result = d_output.matmul(&self.down.t()?)?;
+        let d_gate_up = swiglu_backward(&trace.gate_up, &d_feed_result)?;
+        let d_gate_up_weight = trace.feed_in.t()?.matmul(&d_gate_up)?;
+        let d_feed_in = d_gate_up.matmul(&self.gate_up.t()?)?;
+        let (d_middle, d_feed_norm) =
+            rms_norm_backward(&trace.middle, &self.feed_norm, epsilon, &d_feed_in)?;
+        let d_middle = add(&d_output, &d_middle)?;
+
+        let d_attention_out = trace.attention_result.t()?.matmul(&d_middle)?;
+        let d_attention_result = d_middle.matmul(&self.attention_out.t()?)?;
+        let d_qkv = attention.backward(&trace.qkv, &trace.attended, &d_attention_result)?;
+        let d_qkv_weight = trace.attention_in.t()?.matmul(&d_qkv)?;
+        let d_attention_in = d_qkv.matmul(&self.qkv.t()?)?;
+        let (d_input, d_attention_norm) =
+            rms_norm_backward(&trace.input, &self.attention_norm, epsilon, &d_attention_in)?;
+        let weights = [
+            d_attention_norm,
+            d_qkv_weight,
+            d_attention_out,
+            d_feed_norm,
+            d_gate_up_weight,
+            d_down,
+        ];
+        Ok((weights, add(&d_middle, &d_input)?))
+    }
 }
 
 /// All weights.
@@ -287,9 +368,9 @@ impl Transformer {
         let mut x = self.weights.embedding.index_select(&ids, 0)?;
         for (i, block) in self.weights.blocks.iter().enumerate() {
             let qkv = rms_norm(&x, &block.attention_norm, epsilon)?.matmul(&block.qkv)?;
-            x = (x + attend(i, &qkv)?.matmul(&block.attention_out)?)?;
+            x = add(&x, &attend(i, &qkv)?.matmul(&block.attention_out)?)?;
             let gate_up = rms_norm(&x, &block.feed_norm, epsilon)?.matmul(&block.gate_up)?;
-            x = (x + swiglu(&gate_up)?.matmul(&block.down)?)?;
+            x = add(&x, &swiglu(&gate_up)?.matmul(&block.down)?)?;
         }
         Ok(x)
     }
@@ -301,25 +382,57 @@ impl Transformer {
 
     /// What the output layer sees at every position of sequences of `length` tokens: `[N, dim]`.
     fn states(&self, inputs: &[u32], length: usize) -> candle_core::Result<Tensor> {
-        let shape = self.config.attention();
-        let x = self.blocks(inputs, |_, qkv| attention(qkv, shape, length, &self.rope))?;
+        let attention = self.attention(length);
+        let x = self.blocks(inputs, |_, qkv| Ok(attention.forward(qkv)?.0))?;
         self.normalised(&x)
     }
 
-    /// Mean cross-entropy in nats of the targets, with gradients if the weights record them.
+    fn attention(&self, length: usize) -> Attention<'_> {
+        let shape = self.config.attention();
+        Attention {
+            shape,
+            length,
+            rope: &self.rope,
+        }
+    }
+
+    /// Mean cross-entropy in nats of the targets, and its gradient: one tensor a weight, in the order
+    /// of [`map_weights`](Self::map_weights).
     ///
     /// `inputs` and `targets` are sequences of `length` tokens one after the other.
-    pub(crate) fn loss(
+    pub(crate) fn gradients(
         &self,
         inputs: &[u32],
         targets: &[u32],
         length: usize,
-    ) -> Result<Tensor, ModelError> {
-        Ok(cross_entropy(
-            &self.states(inputs, length)?,
-            self.head(),
-            targets,
-        )?)
+    ) -> Result<(f32, Vec<Tensor>), ModelError> {
+        let attention = self.attention(length);
+        let ids = Tensor::new(inputs, &Device::Cpu)?;
+        let mut x = self.weights.embedding.index_select(&ids, 0)?;
+        let mut traces = Vec::with_capacity(self.config.layers);
+        for block in &self.weights.blocks {
+            let trace = block.forward(x, &attention, self.config.epsilon)?;
+            x = trace.1;
+            traces.push(trace.0);
+        }
+        let loss = cross_entropy(&self.normalised(&x)?, self.head(), targets)?;
+        let (mut dx, d_norm) =
+            rms_norm_backward(&x, &self.weights.norm, self.config.epsilon, &loss.dx)?;
+        let mut d_blocks = Vec::with_capacity(self.config.layers);
+        for (block, trace) in self.weights.blocks.iter().zip(traces).rev() {
+            let (d_block, d_input) = block.backward(trace, dx, &attention, self.config.epsilon)?;
+            dx = d_input;
+            d_blocks.push(d_block);
+        }
+        let (d_embedding, d_head) = match self.weights.head {
+            Some(_) => (loss.d_head.zeros_like()?, Some(loss.d_head)),
+            None => (loss.d_head, None),
+        };
+        let mut gradients = vec![scatter_rows(&d_embedding, inputs, &dx)?];
+        gradients.extend(d_blocks.into_iter().rev().flatten());
+        gradients.push(d_norm);
+        gradients.extend(d_head);
+        Ok((loss.mean, gradients))
     }
 
     /// `-ln p(token | what precedes it)` in nats for every token of `tokens` but the first.
@@ -359,6 +472,22 @@ impl Model for Transformer {
         check_prompts(prompts, self.config.vocab, self.config.context)?;
         Ok(Box::new(Decoding::start(self, prompts)?))
     }
+}
+
+/// Adds row `i` of `rows` to row `ids[i]` of `table`, in the order of `i`.
+fn scatter_rows(table: &Tensor, ids: &[u32], rows: &Tensor) -> candle_core::Result<Tensor> {
+    let (_, width) = table.dims2()?;
+    let mut sums: Vec<f32> = table.flatten_all()?.to_vec1()?;
+    with_values(rows, |rows| {
+        wide(|| {
+            for (id, row) in ids.iter().zip(rows.chunks_exact(width)) {
+                let from = *id as usize * width;
+                add_scaled(&mut sums[from..from + width], 1.0, row);
+            }
+        });
+        Ok(())
+    })?;
+    Tensor::from_vec(sums, table.shape(), &Device::Cpu)
 }
 
 /// A standard normal variate (Box and Muller).
@@ -425,6 +554,49 @@ mod tests {
                 })
                 .unwrap();
             assert_eq!(count, model.config().parameters());
+        }
+    }
+
+    #[test]
+    fn gradients_match_finite_differences_in_every_weight() {
+        let inputs = [0, 7, 12, 49, 3, 0, 5, 7];
+        let targets = [7, 12, 49, 3, 20, 5, 7, 1];
+        for tied in [true, false] {
+            let model = Transformer::random(TransformerConfig { tied, ..tiny() }, 2).unwrap();
+            let (_, gradients) = model.gradients(&inputs, &targets, 4).unwrap();
+            let mut index = 0;
+            model
+                .map_weights(|name, weight| {
+                    let found: Vec<f32> = gradients[index].flatten_all()?.to_vec1()?;
+                    assert_eq!(found.len(), weight.elem_count(), "{name}");
+                    // Along the gradient itself the difference is largest against rounding.
+                    let norm = found.iter().map(|g| g * g).sum::<f32>().sqrt();
+                    let loss = |by: f32| {
+                        let mut other = 0;
+                        let moved = model.map_weights(|_, weight| {
+                            other += 1;
+                            if other - 1 != index {
+                                return Ok(weight.clone());
+                            }
+                            let mut values: Vec<f32> = weight.flatten_all()?.to_vec1()?;
+                            add_scaled(&mut values, by / norm, &found);
+                            Tensor::from_vec(values, weight.shape(), &Device::Cpu)
+                        })?;
+                        Ok::<_, candle_core::Error>(
+                            moved.gradients(&inputs, &targets, 4).unwrap().0,
+                        )
+                    };
+                    let step = 1e-2;
+                    let slope = (loss(step)? - loss(-step)?) / (2.0 * step);
+                    assert!(
+                        (slope - norm).abs() < 0.02 * norm + 1e-4,
+                        "{name}: {slope} {norm}"
+                    );
+                    index += 1;
+                    Ok::<_, candle_core::Error>(weight.clone())
+                })
+                .unwrap();
+            assert_eq!(index, gradients.len());
         }
     }
 

@@ -2,7 +2,6 @@
 
 use std::collections::HashMap;
 
-use candle_core::backprop::GradStore;
 use candle_core::{Device, Tensor, Var};
 
 use super::checkpoint::State;
@@ -50,29 +49,24 @@ impl AdamW {
         }
     }
 
-    /// Moves every variable against its gradient.
-    pub(super) fn step(&mut self, grads: &GradStore, rate: f64) -> candle_core::Result<()> {
+    /// Moves every variable against its gradient; gradients come in the order of the variables.
+    pub(super) fn step(&mut self, gradients: &[Tensor], rate: f64) -> candle_core::Result<()> {
         self.steps += 1;
         let mut squares = 0.0;
-        for slot in &self.slots {
-            if let Some(grad) = grads.get(&slot.variable) {
-                squares += with_values(grad, |grad| Ok(wide(|| sum_of_squares(grad))))?;
-            }
+        for grad in gradients {
+            squares += with_values(grad, |grad| Ok(wide(|| sum_of_squares(grad))))?;
         }
         let clip = (MAX_NORM / squares.sqrt().max(MAX_NORM)) as f32;
         let first = (1.0 / (1.0 - BETA1.powi(self.steps))) as f32;
         let second = (1.0 / (1.0 - BETA2.powi(self.steps))) as f32;
         let (beta1, beta2, rate32) = (BETA1 as f32, BETA2 as f32, rate as f32);
-        for Slot {
-            variable,
-            mean,
-            square,
-            ..
-        } in &mut self.slots
-        {
-            let Some(grad) = grads.get(variable) else {
-                continue;
-            };
+        for (slot, grad) in self.slots.iter_mut().zip(gradients) {
+            let Slot {
+                variable,
+                mean,
+                square,
+                ..
+            } = slot;
             // Gains of normalisations are left alone: their natural value is one, not zero.
             let decay = if variable.rank() > 1 {
                 (rate * self.decay) as f32

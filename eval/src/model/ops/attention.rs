@@ -1,13 +1,11 @@
 //! Causal grouped-query attention over whole sequences, for training.
 
-use std::sync::Mutex;
-
-use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor};
+use candle_core::{Result, Tensor};
 use ndarray::linalg::general_mat_mul;
 use ndarray::{Array2, ArrayBase, ArrayView2, ArrayViewMut2, Axis, Ix2, RawData, Slice};
 
 use super::lanes::{dot, softmax, wide};
-use super::{Rope, apply, values, with_values};
+use super::{Rope, tensor, with_values};
 
 /// How the columns of a row of queries, keys and values are divided.
 #[derive(Clone, Copy, Debug)]
@@ -44,36 +42,20 @@ impl AttentionShape {
 
 /// `softmax(Q K^T / sqrt(D)) V` with rotated queries and keys, each position seeing itself and what
 /// came before: `[B T, (heads + 2 kv_heads) D]` to `[B T, heads D]`.
-pub(crate) fn attention(
-    qkv: &Tensor,
-    shape: AttentionShape,
-    length: usize,
-    rope: &Rope,
-) -> Result<Tensor> {
-    apply(
-        qkv,
-        Attention {
-            shape,
-            length,
-            rope: rope.clone(),
-            weights: Mutex::default(),
-        },
-    )
+pub(crate) struct Attention<'a> {
+    pub(crate) shape: AttentionShape,
+    /// Tokens in a sequence, `T`.
+    pub(crate) length: usize,
+    pub(crate) rope: &'a Rope,
 }
 
-struct Attention {
-    shape: AttentionShape,
-    /// Tokens in a sequence, `T`.
-    length: usize,
-    rope: Rope,
-    /// The attention weights `[B, heads, T, T]`, kept from the forward to the backward pass.
-    weights: Mutex<Vec<f32>>,
-}
+/// Who attended to whom, `[B, heads, T, T]`: kept from the forward to the backward pass.
+pub(crate) struct Attended(Vec<f32>);
 
 /// Queries handled at once: what comes after the block need not be computed.
 const BLOCK: usize = 64;
 
-impl Attention {
+impl Attention<'_> {
     fn blocks(&self) -> impl Iterator<Item = (usize, usize)> + use<> {
         let length = self.length;
         (0..length)
@@ -95,7 +77,7 @@ impl Attention {
     fn turn(&self, head: &mut Array2<f32>, turn: impl Fn(&Rope, &mut [f32], usize)) {
         if let Some(values) = head.as_slice_mut() {
             for (t, row) in values.chunks_exact_mut(self.shape.head_dim).enumerate() {
-                turn(&self.rope, row, t);
+                turn(self.rope, row, t);
             }
         }
     }
@@ -168,47 +150,44 @@ impl Attention {
     }
 }
 
-impl CustomOp1 for Attention {
-    fn name(&self) -> &'static str {
-        "causal-attention"
-    }
-
-    fn cpu_fwd(&self, storage: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
+impl Attention<'_> {
+    /// The result, and what the backward pass needs.
+    pub(crate) fn forward(&self, qkv: &Tensor) -> Result<(Tensor, Attended)> {
         let AttentionShape {
             heads,
             kv_heads,
             head_dim,
         } = self.shape;
-        let (tokens, width) = layout.shape().dims2()?;
-        let qkv = values(storage, layout, self.name())?;
+        let (tokens, width) = qkv.dims2()?;
         let (t, out_width) = (self.length, heads * head_dim);
         let mut output = vec![0f32; tokens * out_width];
         let mut kept = vec![0f32; tokens * t * heads];
-        let sequences = qkv
-            .chunks_exact(t * width)
-            .zip(output.chunks_exact_mut(t * out_width));
-        for ((qkv, output), kept) in sequences.zip(kept.chunks_exact_mut(heads * t * t)) {
-            let qkv = view(qkv, t, width)?;
-            let mut output = view_mut(output, t, out_width)?;
-            for g in 0..kv_heads {
-                let keys = self.rotated(&qkv, self.shape.key(g));
-                let from = self.shape.value(g);
-                let values = columns(qkv.view(), from, head_dim);
-                for h in heads_of(g, heads / kv_heads) {
-                    let queries = self.rotated(&qkv, self.shape.query(h));
-                    let mut weights = view_mut(&mut kept[h * t * t..(h + 1) * t * t], t, t)?;
-                    let mut output = columns(output.view_mut(), h * head_dim, head_dim);
-                    self.head(&queries, &keys, &values, &mut weights, &mut output);
+        with_values(qkv, |qkv| {
+            let sequences = qkv
+                .chunks_exact(t * width)
+                .zip(output.chunks_exact_mut(t * out_width));
+            for ((qkv, output), kept) in sequences.zip(kept.chunks_exact_mut(heads * t * t)) {
+                let qkv = view(qkv, t, width)?;
+                let mut output = view_mut(output, t, out_width)?;
+                for g in 0..kv_heads {
+                    let keys = self.rotated(&qkv, self.shape.key(g));
+                    let from = self.shape.value(g);
+                    let values = columns(qkv.view(), from, head_dim);
+                    for h in heads_of(g, heads / kv_heads) {
+                        let queries = self.rotated(&qkv, self.shape.query(h));
+                        let mut weights = view_mut(&mut kept[h * t * t..(h + 1) * t * t], t, t)?;
+                        let mut output = columns(output.view_mut(), h * head_dim, head_dim);
+                        self.head(&queries, &keys, &values, &mut weights, &mut output);
+                    }
                 }
             }
-        }
-        if let Ok(mut weights) = self.weights.lock() {
-            *weights = kept;
-        }
-        Ok((CpuStorage::F32(output), (tokens, out_width).into()))
+            Ok(())
+        })?;
+        Ok((tensor(output, (tokens, out_width))?, Attended(kept)))
     }
 
-    fn bwd(&self, qkv: &Tensor, _output: &Tensor, grad: &Tensor) -> Result<Option<Tensor>> {
+    /// Gradient of the argument from that of the result.
+    pub(crate) fn backward(&self, qkv: &Tensor, kept: &Attended, grad: &Tensor) -> Result<Tensor> {
         let AttentionShape {
             heads,
             kv_heads,
@@ -217,17 +196,12 @@ impl CustomOp1 for Attention {
         let (_, width) = qkv.dims2()?;
         let (t, out_width) = (self.length, heads * head_dim);
         let mut d_qkv = vec![0f32; qkv.elem_count()];
-        let kept = self
-            .weights
-            .lock()
-            .map(|mut kept| std::mem::take(&mut *kept))
-            .unwrap_or_default();
         with_values(qkv, |qkv| {
             with_values(grad, |grad| {
                 let sequences = qkv
                     .chunks_exact(t * width)
                     .zip(grad.chunks_exact(t * out_width));
-                let sequences = sequences.zip(kept.chunks_exact(heads * t * t));
+                let sequences = sequences.zip(kept.0.chunks_exact(heads * t * t));
                 for (((qkv, grad), kept), d_qkv) in sequences.zip(d_qkv.chunks_exact_mut(t * width))
                 {
                     let qkv = view(qkv, t, width)?;
@@ -259,7 +233,7 @@ impl CustomOp1 for Attention {
                 Ok(())
             })
         })?;
-        Ok(Some(Tensor::from_vec(d_qkv, qkv.shape(), qkv.device())?))
+        tensor(d_qkv, qkv.shape())
     }
 }
 
@@ -308,6 +282,13 @@ mod tests {
         let length = BLOCK + 3;
         let rope = Rope::new(length, 2, 10_000.0);
         let qkv = wave(&[2 * length, shape.width()], 0.2);
-        gradient(&qkv, |qkv| attention(qkv, shape, length, &rope));
+        let attention = Attention {
+            shape,
+            length,
+            rope: &rope,
+        };
+        let (_, kept) = attention.forward(&qkv).unwrap();
+        let forward = |qkv: &Tensor| Ok(attention.forward(qkv)?.0);
+        gradient(&qkv, forward, |g| attention.backward(&qkv, &kept, g));
     }
 }

@@ -1,50 +1,51 @@
 //! The output layer fused with its softmax cross-entropy.
 
-use candle_core::{CpuStorage, CustomOp2, Layout, Result, Shape, Tensor};
+use candle_core::{Result, Tensor};
 
-use super::lanes::{softmax, wide};
-use super::with_values;
+use super::lanes::{add_scaled, softmax, wide};
+use super::{tensor, with_values};
 
 /// Rows whose logits are held at once: enough to keep matrix products efficient, few enough that the
 /// logits of a large vocabulary stay in the cache.
 const ROWS: usize = 256;
 
-/// Mean over rows of `-ln softmax(x W^T)[target]`, in nats: `[N, D]`, `[V, D]` to a scalar.
+/// A loss with its gradients.
+pub(crate) struct Loss {
+    /// Mean over rows, in nats.
+    pub(crate) mean: f32,
+    /// Gradient of `x`, `[N, D]`.
+    pub(crate) dx: Tensor,
+    /// Gradient of the output layer, `[V, D]`.
+    pub(crate) d_head: Tensor,
+}
+
+/// Mean over rows of `-ln softmax(x W^T)[target]`, with its gradients: `[N, D]` and `[V, D]`.
 ///
-/// The logits are never stored whole: gradients of both arguments are computed along with the loss, a
-/// few rows at a time, and handed out in the backward pass. `targets` holds `N` ids below `V`.
-pub(crate) fn cross_entropy(x: &Tensor, head: &Tensor, targets: &[u32]) -> Result<Tensor> {
-    let (rows, _) = x.dims2()?;
-    let (x_detached, head_detached) = (x.detach(), head.detach());
-    let mut losses = Vec::with_capacity(rows);
+/// The logits are never stored whole: loss and gradients are computed a few rows at a time.
+/// `targets` holds `N` ids below `V`.
+pub(crate) fn cross_entropy(x: &Tensor, head: &Tensor, targets: &[u32]) -> Result<Loss> {
+    let weight = 1.0 / targets.len() as f32;
+    let mut total = 0.0;
     let mut dx = Vec::new();
-    let mut d_head: Option<Tensor> = None;
+    let mut d_head = vec![0f32; head.elem_count()];
     for (start, targets) in (0..).step_by(ROWS).zip(targets.chunks(ROWS)) {
-        let x = x_detached.narrow(0, start, targets.len())?;
-        let logits = x.matmul(&head_detached.t()?)?;
-        let mut error: Vec<f32> = Vec::with_capacity(logits.elem_count());
-        with_values(&logits, |logits| {
-            error.extend_from_slice(logits);
+        let x = x.narrow(0, start, targets.len())?;
+        let logits = x.matmul(&head.t()?)?;
+        let shape = logits.shape().clone();
+        let mut logits: Vec<f32> = logits.flatten_all()?.to_vec1()?;
+        total += to_errors(&mut logits, targets, weight).iter().sum::<f64>();
+        let error = tensor(logits, shape)?;
+        dx.push(error.matmul(head)?);
+        with_values(&error.t()?.matmul(&x)?, |part| {
+            wide(|| add_scaled(&mut d_head, 1.0, part));
             Ok(())
         })?;
-        losses.extend(to_errors(&mut error, targets, 1.0 / rows as f32));
-        let error = Tensor::from_vec(error, logits.shape(), x.device())?;
-        dx.push(error.matmul(&head_detached)?);
-        let part = error.t()?.matmul(&x)?;
-        d_head = Some(match d_head {
-            Some(sum) => (sum + part)?,
-            None => part,
-        });
     }
-    let known = Known {
-        loss: (losses.iter().sum::<f64>() / rows as f64) as f32,
+    Ok(Loss {
+        mean: (total / targets.len() as f64) as f32,
         dx: Tensor::cat(&dx, 0)?,
-        d_head: match d_head {
-            Some(sum) => sum,
-            None => head_detached.zeros_like()?,
-        },
-    };
-    x.apply_op2(head, known)
+        d_head: tensor(d_head, head.shape())?,
+    })
 }
 
 /// `-ln softmax(x W^T)[target]` of every row in nats, without gradients.
@@ -76,42 +77,10 @@ fn to_errors(logits: &mut [f32], targets: &[u32], weight: f32) -> Vec<f64> {
     })
 }
 
-/// A loss whose gradients are already known.
-struct Known {
-    loss: f32,
-    dx: Tensor,
-    d_head: Tensor,
-}
-
-impl CustomOp2 for Known {
-    fn name(&self) -> &'static str {
-        "cross-entropy"
-    }
-
-    fn cpu_fwd(
-        &self,
-        _x: &CpuStorage,
-        _x_layout: &Layout,
-        _head: &CpuStorage,
-        _head_layout: &Layout,
-    ) -> Result<(CpuStorage, Shape)> {
-        Ok((CpuStorage::F32(vec![self.loss]), Shape::from(())))
-    }
-
-    fn bwd(
-        &self,
-        _x: &Tensor,
-        _head: &Tensor,
-        _loss: &Tensor,
-        grad: &Tensor,
-    ) -> Result<(Option<Tensor>, Option<Tensor>)> {
-        let grad = f64::from(grad.to_scalar::<f32>()?);
-        Ok((Some((&self.dx * grad)?), Some((&self.d_head * grad)?)))
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use candle_core::Device;
+
     use super::super::check::{gradient, wave};
     use super::*;
 
@@ -119,18 +88,26 @@ mod tests {
     fn gradients_of_both_arguments() {
         let (x, head) = (wave(&[5, 6], 0.1), wave(&[7, 6], 1.0));
         let targets = [0, 6, 3, 3, 1];
-        gradient(&x, |x| cross_entropy(x, &head, &targets));
-        gradient(&head, |head| cross_entropy(&x, head, &targets));
+        let mean = |loss: Loss| Tensor::new(&[loss.mean], &Device::Cpu);
+        let scaled = |tensor: &Tensor, by: &Tensor| tensor.broadcast_mul(by);
+        let known = cross_entropy(&x, &head, &targets).unwrap();
+        gradient(
+            &x,
+            |x| mean(cross_entropy(x, &head, &targets)?),
+            |g| scaled(&known.dx, g),
+        );
+        gradient(
+            &head,
+            |head| mean(cross_entropy(&x, head, &targets)?),
+            |g| scaled(&known.d_head, g),
+        );
     }
 
     #[test]
     fn mean_of_the_values() {
         let (x, head) = (wave(&[600, 4], 0.1), wave(&[9, 4], 1.0));
         let targets: Vec<u32> = (0..600).map(|i| i % 9).collect();
-        let loss = cross_entropy(&x, &head, &targets)
-            .unwrap()
-            .to_scalar::<f32>()
-            .unwrap();
+        let loss = cross_entropy(&x, &head, &targets).unwrap().mean;
         let each = cross_entropy_values(&x, &head, &targets).unwrap();
         let mean = each.iter().sum::<f64>() / 600.0;
         assert!((f64::from(loss) - mean).abs() < 1e-6);
