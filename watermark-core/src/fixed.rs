@@ -7,25 +7,33 @@ pub const SCORE_BITS: u32 = 24;
 /// `floor(ln 2 * 2^30)`.
 const LN2_Q30: u64 = 744_261_117;
 
-/// `-ln w` in Q24 for `w = (r + 1/2) * 2^-32`, rounded down: never above the true value.
+/// `-ln((r + 1) * 2^-32)` in Q24, rounded down: never above the true value.
 ///
-/// With `x = 2r + 1`, `-ln w = (33 - log2 x) * ln 2`. The 28 fractional bits of `log2 x` come
+/// Why r + 1 and not the midpoint that the writer races with: a uniform r gives
+/// `P(-ln((r + 1) * 2^-32) >= t) <= e^-t` for every t, so a sum of scores is stochastically
+/// below the gamma law that the p-value is read from. With the midpoint the smallest words
+/// would come up to twice as often as that law allows.
+///
+/// With `x = r + 1`, `-ln = (32 - log2 x) * ln 2`. The 28 fractional bits of `log2 x` come
 /// one a squaring of the mantissa, held in Q63. Truncation makes the computed log2 at most
 /// `2^-28 + 2^-62` too small; two units are therefore added before the difference is taken,
 /// which keeps the score on the safe side (at most `2^-23` below the true value).
 pub fn neg_ln_q24(r: u32) -> u64 {
-    let x = 2 * u64::from(r) + 1;
+    let x = u64::from(r) + 1;
     let whole = 63 - x.leading_zeros();
     let mut mantissa = x << (63 - whole);
     let mut log2 = u64::from(whole);
     for _ in 0..28 {
-        let square = (u128::from(mantissa) * u128::from(mantissa)) >> 63;
-        // In [1, 4) in Q63: the bit of the logarithm is whether it reached 2.
-        let bit = (square >> 64) as u64;
-        mantissa = (square >> bit) as u64;
+        // In [1, 4) in Q126: the bit of the logarithm is whether it reached 2. The squarings are a
+        // chain, so no branch on a random bit and no shift of 128 bits stands in it.
+        let square = u128::from(mantissa) * u128::from(mantissa);
+        let (high, low) = ((square >> 64) as u64, square as u64);
+        let bit = high >> 63;
+        let below = bit ^ 1;
+        mantissa = (high << below) | ((low >> 63) & below);
         log2 = (log2 << 1) | bit;
     }
-    let difference = (33u64 << 28).saturating_sub(log2 + 2);
+    let difference = (32u64 << 28).saturating_sub(log2 + 2);
     (difference * LN2_Q30) >> 34
 }
 
@@ -40,9 +48,9 @@ mod tests {
             (0..1_000_000u64).map(|i| (i.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32) as u32);
         for r in edges.chain(spread) {
             // ln_1p near w = 1, where the difference would cancel.
-            let w = (f64::from(r) + 0.5) / 4_294_967_296.0;
+            let w = (f64::from(r) + 1.0) / 4_294_967_296.0;
             let exact = if r > u32::MAX / 2 {
-                -(-(4_294_967_295.5 - f64::from(r)) / 4_294_967_296.0).ln_1p()
+                -(-f64::from(u32::MAX - r) / 4_294_967_296.0).ln_1p()
             } else {
                 -w.ln()
             };
@@ -55,7 +63,7 @@ mod tests {
 
     #[test]
     fn is_monotone_at_powers_of_two() {
-        for shift in 1..32 {
+        for shift in 0..32 {
             let r = 1u32 << shift;
             assert!(neg_ln_q24(r - 1) >= neg_ln_q24(r));
         }

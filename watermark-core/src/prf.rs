@@ -160,14 +160,38 @@ impl RowSeed {
         u64::from_le_bytes(self.bytes[..8].try_into().expect("eight bytes"))
     }
 
-    /// The field's value for one token: one seek, one block.
+    /// The field's value for one token: one block.
     pub(crate) fn value(&self, field: &Field, token: u32) -> u32 {
         let (position, shift) = field.place(token);
-        let word = match self.rounds {
-            Rounds::Eight => word::<ChaCha8Rng>(self.bytes, field, position),
-            Rounds::Twenty => word::<ChaCha20Rng>(self.bytes, field, position),
-        };
-        (word >> shift) & field.mask()
+        (self.word(field, position) >> shift) & field.mask()
+    }
+
+    /// One word of the lane. rand_chacha, which [`fill`](Self::fill) uses, makes four blocks
+    /// where one is wanted.
+    fn word(&self, field: &Field, position: u128) -> u32 {
+        let key: [u32; 8] = core::array::from_fn(|i| {
+            u32::from_le_bytes(self.bytes[4 * i..4 * i + 4].try_into().expect("four bytes"))
+        });
+        let block = (position >> 4) as u64;
+        let mut a = [0x6170_7865, 0x3320_646e, 0x7962_2d32, 0x6b20_6574];
+        let mut b = [key[0], key[1], key[2], key[3]];
+        let mut c = [key[4], key[5], key[6], key[7]];
+        let mut d = [
+            block as u32,
+            (block >> 32) as u32,
+            field.lane as u32,
+            field.plane,
+        ];
+        let start = [a, b, c, d];
+        for _ in 0..u8::from(self.rounds) / 2 {
+            quarter_rounds(&mut a, &mut b, &mut c, &mut d);
+            // The diagonals become columns, and back.
+            (b, c, d) = (turn::<1>(b), turn::<2>(c), turn::<3>(d));
+            quarter_rounds(&mut a, &mut b, &mut c, &mut d);
+            (b, c, d) = (turn::<3>(b), turn::<2>(c), turn::<1>(d));
+        }
+        let (row, column) = ((position >> 2 & 3) as usize, (position & 3) as usize);
+        [a, b, c, d][row][column].wrapping_add(start[row][column])
     }
 
     /// The words that hold the fields of tokens `first`, `first + 1`, ... in order, `32 / bits`
@@ -224,8 +248,29 @@ fn at<R: Seek>(seed: [u8; 32], field: &Field, position: u128) -> R {
     rng
 }
 
-fn word<R: Seek>(seed: [u8; 32], field: &Field, position: u128) -> u32 {
-    at::<R>(seed, field, position).next_u32()
+/// Four words at a time, in the shape of vector registers.
+type Four = [u32; 4];
+
+#[inline(always)]
+fn turn<const BY: usize>(x: Four) -> Four {
+    core::array::from_fn(|i| x[(i + BY) % 4])
+}
+
+/// RFC 8439, section 2.1, on the four columns.
+#[inline(always)]
+fn quarter_rounds(a: &mut Four, b: &mut Four, c: &mut Four, d: &mut Four) {
+    let add = |x: &mut Four, y: &Four| (0..4).for_each(|i| x[i] = x[i].wrapping_add(y[i]));
+    let mix = |x: &mut Four, y: &Four, by| {
+        (0..4).for_each(|i| x[i] = (x[i] ^ y[i]).rotate_left(by));
+    };
+    add(a, b);
+    mix(d, a, 16);
+    add(c, d);
+    mix(b, c, 12);
+    add(a, b);
+    mix(d, a, 8);
+    add(c, d);
+    mix(b, c, 7);
 }
 
 fn fill<R: Seek>(seed: [u8; 32], field: &Field, position: u128, out: &mut [u32]) {

@@ -88,11 +88,28 @@ pub trait Biaser: Scheme {
 }
 
 fn add_where(logits: &mut [f32], mask: &[u32], delta: f32) {
-    for (logits, word) in logits.chunks_mut(32).zip(mask) {
-        for (j, logit) in logits.iter_mut().enumerate() {
-            // A select, not a branch: the bits are coin tosses.
-            *logit += f32::from_bits(delta.to_bits() & (((word >> j) & 1).wrapping_neg()));
+    // Whole words apart, in arrays: a test against constant bits becomes vector code on any
+    // machine, which a shift by j does not. A select, not a branch: the bits are coin tosses.
+    const BITS: [u32; 32] = {
+        let mut bits = [0; 32];
+        let mut j = 0;
+        while j < 32 {
+            bits[j] = 1 << j;
+            j += 1;
         }
+        bits
+    };
+    let add = |logit: &mut f32, word: u32, bit: u32| {
+        *logit += if word & bit == bit { delta } else { 0.0 };
+    };
+    let (whole, rest) = logits.as_chunks_mut::<32>();
+    for (logits, &word) in whole.iter_mut().zip(mask) {
+        for (logit, bit) in logits.iter_mut().zip(BITS) {
+            add(logit, word, bit);
+        }
+    }
+    for (logit, bit) in rest.iter_mut().zip(BITS) {
+        add(logit, mask[whole.len()], bit);
     }
 }
 

@@ -108,6 +108,7 @@ impl Exhibit {
         self.counts.segments += 1;
         self.counts.tokens += segment.len() as u64;
         self.counts.partial += segment.len().min(width) as u64;
+        self.seen.reserve(segment.len().saturating_sub(width));
         for cell in segment.windows(width + 1) {
             let outside = if width == 0 { cell } else { &cell[..width] };
             if !self.excluded.is_empty() && self.excluded.contains(&fingerprint(outside)) {

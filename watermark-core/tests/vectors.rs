@@ -178,7 +178,8 @@ fn cells_of(excluded: &[Vec<u32>], segments: &[Vec<u32>], h: usize) -> Vec<Vec<u
 }
 
 fn exhibits() -> Value {
-    let cases: [(usize, Vec<Vec<u32>>, Vec<Vec<u32>>); 5] = [
+    type Texts = Vec<Vec<u32>>;
+    let cases: [(usize, Texts, Texts); 5] = [
         (0, vec![vec![7]], vec![vec![1, 7, 1, 2]]),
         (1, vec![], vec![vec![1, 2, 1, 2, 3], vec![2, 3]]),
         (

@@ -206,17 +206,26 @@ fn fill_green(seed: &RowSeed, field: &Field, share: GreenShare, mask: &mut [u32]
                 .iter()
                 .rev()
                 .fold(0, |mask, word| mask << 16 | even_bits(!(word | word >> 1))),
-            (bits, threshold) => {
-                let per_word = 32 / bits;
-                let field_mask = u32::MAX >> (32 - bits);
-                words.iter().rev().fold(0, |mask, word| {
-                    (0..per_word).rev().fold(mask, |mask, at| {
-                        mask << 1 | u32::from(word >> (at * bits) & field_mask < threshold)
-                    })
-                })
-            }
+            (2, threshold) => below::<2>(words, threshold),
+            (4, threshold) => below::<4>(words, threshold),
+            (8, threshold) => below::<8>(words, threshold),
+            (_, threshold) => below::<16>(words, threshold),
         };
     }
+}
+
+/// One bit a field: is it below the threshold? The width is constant so that fields are compared
+/// side by side.
+fn below<const BITS: u32>(words: &[u32], threshold: u32) -> u32 {
+    let per_word = 32 / BITS;
+    let mut mask = 0;
+    for (first, word) in (0..32).step_by(per_word as usize).zip(words) {
+        for at in 0..per_word {
+            let field = word >> (at * BITS) & (u32::MAX >> (32 - BITS));
+            mask |= u32::from(field < threshold) << (first + at);
+        }
+    }
+    mask
 }
 
 /// Bits 0, 2, 4, ... gathered into the low half.

@@ -2,7 +2,8 @@
 //!
 //! Aaronson 2022; Kuditipudi et al. (arXiv 2307.15593) for the form as a race: the token with
 //! the smallest `-ln(1 - w) / p` wins, which a token of probability p does with probability p.
-//! The score of a token is `-ln w`, exponential when text and key are independent.
+//! The score of a token is `-ln((r + 1) / 2^32)` of its word r: exponential when text and key are
+//! independent, up to a grid that stays on the safe side ([`neg_ln_q24`]).
 //!
 //! With *dual keys* a coin of the caller, not of the window, picks one of two independent races,
 //! so that a repeated prompt does not repeat its text. The reader does not know the coin and

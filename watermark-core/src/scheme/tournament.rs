@@ -66,8 +66,10 @@ impl Scheme for Tournament {
         usize::from(self.key.binding.context_width)
     }
 
+    /// Only with two leaves: of three competitors u, u, v the odd one goes on with probability
+    /// 5/12 instead of 1/3, since the two u share their bit; more leaves flatten.
     fn preserves_distribution(&self) -> bool {
-        true
+        self.key.leaves == 2
     }
 
     fn row(&self, window: &[u32]) -> Row {

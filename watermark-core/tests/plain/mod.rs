@@ -83,9 +83,9 @@ pub(crate) fn chacha(
     x
 }
 
-/// SPEC.md section 6: `-ln((r + 1/2) / 2^32)` in Q24.
+/// SPEC.md section 6: `-ln((r + 1) / 2^32)` in Q24.
 pub(crate) fn neg_ln_q24(r: u32) -> u64 {
-    let x = 2 * u128::from(r) + 1;
+    let x = u128::from(r) + 1;
     let mut whole = 0;
     while x >> (whole + 1) != 0 {
         whole += 1;
@@ -100,7 +100,7 @@ pub(crate) fn neg_ln_q24(r: u32) -> u64 {
             log2 += 1;
         }
     }
-    let all = 33u128 << 28;
+    let all = 32u128 << 28;
     let difference = if log2 + 2 > all { 0 } else { all - log2 - 2 };
     ((difference * 744_261_117) >> 34) as u64
 }
