@@ -51,7 +51,7 @@ pub enum GgufError {
         /// The file.
         name: String,
         /// What the parser said.
-        source: candle_core::Error,
+        source: Box<candle_core::Error>,
     },
     /// An architecture that is not supported.
     #[error(
@@ -82,7 +82,7 @@ pub enum GgufError {
         /// The tensor.
         tensor: String,
         /// What the reader said.
-        source: candle_core::Error,
+        source: Box<candle_core::Error>,
     },
     /// The sizes in the file contradict each other.
     #[error("{name} describes an impossible model: {source}")]
@@ -98,7 +98,7 @@ pub enum GgufError {
         /// The file.
         name: String,
         /// What the reader said.
-        source: candle_core::Error,
+        source: Box<candle_core::Error>,
     },
     /// A trained model could not be encoded.
     #[error("cannot encode the model for {}: {source}", path.display())]
@@ -106,7 +106,7 @@ pub enum GgufError {
         /// The file to be.
         path: PathBuf,
         /// What the encoder said.
-        source: candle_core::Error,
+        source: Box<candle_core::Error>,
     },
 }
 
@@ -146,7 +146,7 @@ impl<'a, R: Read + Seek> Source<'a, R> {
     fn new(mut reader: R, name: &'a str) -> Result<Self, GgufError> {
         let content = Content::read(&mut reader).map_err(|source| GgufError::Header {
             name: name.to_owned(),
-            source,
+            source: Box::new(source),
         })?;
         let source = Self {
             content,
@@ -231,10 +231,10 @@ impl<'a, R: Read + Seek> Source<'a, R> {
             }
             Ok(values)
         };
-        let failed = |source| GgufError::Tensor {
+        let failed = |source: candle_core::Error| GgufError::Tensor {
             name: self.name.to_owned(),
             tensor: tensor.to_owned(),
-            source,
+            source: Box::new(source),
         };
         let mut read = read;
         read().map_err(failed)
@@ -250,7 +250,7 @@ impl<'a, R: Read + Seek> Source<'a, R> {
         joined.map_err(|source| GgufError::Tensor {
             name: self.name.to_owned(),
             tensor: parts[0].0.clone(),
-            source,
+            source: Box::new(source),
         })
     }
 
@@ -298,7 +298,7 @@ impl<'a, R: Read + Seek> Source<'a, R> {
         let mut tokenizer =
             Tokenizer::from_gguf(&self.content).map_err(|source| GgufError::Tokenizer {
                 name: self.name.to_owned(),
-                source,
+                source: Box::new(source),
             })?;
         let bytes = ByteLevel::new(false, true, true);
         let split = match self.string("tokenizer.ggml.pre") {
@@ -333,7 +333,7 @@ pub fn save(
     };
     let encode = |source| GgufError::Encode {
         path: path.to_owned(),
-        source,
+        source: Box::new(source),
     };
     let metadata = metadata(name, model.config(), tokenizer).map_err(encode)?;
     let tensors = worker::alone(|| tensors(model)).map_err(encode)?;
