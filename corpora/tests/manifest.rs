@@ -34,7 +34,10 @@ fn the_manifest_is_the_data() {
     let mut total = 0;
     for file in &manifest.file {
         let bytes = std::fs::read(root.join(&file.path)).unwrap();
-        let digest: String = Sha256::digest(&bytes).iter().map(|b| format!("{b:02x}")).collect();
+        let digest: String = Sha256::digest(&bytes)
+            .iter()
+            .map(|b| format!("{b:02x}"))
+            .collect();
         assert_eq!(digest, file.sha256, "{}", file.path);
         assert_eq!(bytes.len() as u64, file.bytes, "{}", file.path);
         for field in [&file.source, &file.licence, &file.made] {

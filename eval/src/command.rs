@@ -1,4 +1,5 @@
 //! The commands of `watermark-eval`.
 
+pub(crate) mod null;
 pub(crate) mod sample;
 pub(crate) mod teacher;

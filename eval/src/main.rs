@@ -23,6 +23,8 @@ enum Command {
     TrainTeacher(command::teacher::TrainTeacher),
     /// Sample unmarked texts from a GGUF model; entropy and speed go to stderr.
     Sample(command::sample::Sample),
+    /// Count false alarms of every scheme on held-out human text, a fresh key a trial.
+    Null(command::null::Null),
 }
 
 /// An error with the file it is about.
@@ -38,6 +40,7 @@ fn main() -> ExitCode {
         Command::TrainTokenizer(command) => command.run(),
         Command::TrainTeacher(command) => command.run(),
         Command::Sample(command) => command.run(),
+        Command::Null(command) => command.run(),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
