@@ -185,7 +185,7 @@ pub fn run(
         ));
         let asked = ask(prompts, plan.answers);
         generate(teacher, mark, &asked, &generation(purpose), &|n| {
-            hear(Event::Done(n))
+            hear(Event::Done(n));
         })
     };
     let marked = write(Some(&mark), "marked", "the teacher writes under the key")?;
@@ -202,7 +202,7 @@ pub fn run(
         ));
         let asked = ask(openings, plan.questions);
         generate(&student.0, None, &asked, &generation(purpose), &|n| {
-            hear(Event::Done(n))
+            hear(Event::Done(n));
         })
     };
     let suspect = question(&students[0], "suspect", "the suspect answers")?;

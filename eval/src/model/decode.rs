@@ -3,7 +3,7 @@
 use candle_core::{Device, Tensor};
 use ndarray::{Array2, ArrayView2};
 
-use super::ops::lanes::{add_scaled, softmax, wide};
+use super::ops::lanes::{combine, softmax, wide};
 use super::ops::{AttentionShape, Rope, with_values};
 use super::{Batch, ModelError, Transformer, check_step, worker};
 
@@ -152,7 +152,7 @@ impl LayerCache {
         let mut scores = vec![0f32; start + new];
         let mut turned = vec![0f32; dim];
         let cache_size = dim * self.capacity;
-        wide(|| {
+        wide!({
             let tokens = qkv
                 .chunks_exact(shape.width())
                 .zip(output.chunks_exact_mut(heads * dim));
@@ -175,16 +175,13 @@ impl LayerCache {
                         turned.copy_from_slice(&queries[h * dim..(h + 1) * dim]);
                         rope.forward(&mut turned, position);
                         let scores = &mut scores[..=position];
-                        scores.fill(0.0);
-                        for (cached, query) in cached_keys.chunks_exact(self.capacity).zip(&turned)
-                        {
-                            add_scaled(scores, query * scale, &cached[..=position]);
+                        for query in &mut turned {
+                            *query *= scale;
                         }
+                        combine(scores, &turned, cached_keys, self.capacity);
                         softmax(scores);
                         let output = &mut output[h * dim..(h + 1) * dim];
-                        for (weight, value) in scores.iter().zip(cached_values.chunks_exact(dim)) {
-                            add_scaled(output, *weight, value);
-                        }
+                        combine(output, scores, cached_values, dim);
                     }
                 }
             }

@@ -17,7 +17,7 @@ mod swiglu;
 use candle_core::{Device, Result, Storage, Tensor, bail};
 
 pub(crate) use attention::{Attended, Attention, AttentionShape};
-pub(crate) use loss::{Loss, cross_entropy, cross_entropy_values};
+pub(crate) use loss::{cross_entropy, cross_entropy_values};
 pub(crate) use norm::{rms_norm, rms_norm_backward};
 pub(crate) use rope::Rope;
 pub(crate) use swiglu::{swiglu, swiglu_backward};
@@ -45,7 +45,7 @@ fn tensor(values: Vec<f32>, shape: impl Into<candle_core::Shape>) -> Result<Tens
 pub(crate) fn add(a: &Tensor, b: &Tensor) -> Result<Tensor> {
     let mut sum: Vec<f32> = a.flatten_all()?.to_vec1()?;
     with_values(b, |b| {
-        wide(|| add_scaled(&mut sum, 1.0, b));
+        wide!(add_scaled(&mut sum, 1.0, b));
         Ok(())
     })?;
     tensor(sum, a.shape())

@@ -479,7 +479,7 @@ fn scatter_rows(table: &Tensor, ids: &[u32], rows: &Tensor) -> candle_core::Resu
     let (_, width) = table.dims2()?;
     let mut sums: Vec<f32> = table.flatten_all()?.to_vec1()?;
     with_values(rows, |rows| {
-        wide(|| {
+        wide!({
             for (id, row) in ids.iter().zip(rows.chunks_exact(width)) {
                 let from = *id as usize * width;
                 add_scaled(&mut sums[from..from + width], 1.0, row);
@@ -586,10 +586,10 @@ mod tests {
                             moved.gradients(&inputs, &targets, 4).unwrap().0,
                         )
                     };
-                    let step = 1e-2;
+                    let step = 2e-3;
                     let slope = (loss(step)? - loss(-step)?) / (2.0 * step);
                     assert!(
-                        (slope - norm).abs() < 0.02 * norm + 1e-4,
+                        (slope - norm).abs() < 0.02 * norm + 1e-3,
                         "{name}: {slope} {norm}"
                     );
                     index += 1;

@@ -5,6 +5,9 @@
 //! other's threads and become ten to a hundred times slower. Called from a pool of *one* thread, the
 //! tasks run one after the other on that thread: nothing waits, workers scale side by side, and the
 //! bits of a result do not depend on how many workers there are.
+//!
+//! Its elementwise operations on 65536 values or more go to yet another pool, which no caller can
+//! choose. The models here avoid them: see `ops`.
 
 use std::cell::OnceCell;
 use std::num::NonZeroUsize;

@@ -54,7 +54,7 @@ impl AdamW {
         self.steps += 1;
         let mut squares = 0.0;
         for grad in gradients {
-            squares += with_values(grad, |grad| Ok(wide(|| sum_of_squares(grad))))?;
+            squares += with_values(grad, |grad| Ok(wide!(sum_of_squares(grad))))?;
         }
         let clip = (MAX_NORM / squares.sqrt().max(MAX_NORM)) as f32;
         let first = (1.0 / (1.0 - BETA1.powi(self.steps))) as f32;
@@ -75,7 +75,7 @@ impl AdamW {
             };
             let mut weights: Vec<f32> = variable.flatten_all()?.to_vec1()?;
             with_values(grad, |grad| {
-                wide(|| {
+                wide!({
                     let state = mean.iter_mut().zip(square.iter_mut());
                     for ((w, g), (m, s)) in weights.iter_mut().zip(grad).zip(state) {
                         let g = g * clip;

@@ -95,7 +95,7 @@ impl Attention<'_> {
             let mut block = columns(rows(weights.view_mut(), start, end), 0, end);
             let (q, k) = (rows(queries.view(), start, end), rows(keys.view(), 0, end));
             general_mat_mul(self.scale(), &q, &k.t(), 0.0, &mut block);
-            wide(|| {
+            wide!({
                 for (row, mut scores) in block.rows_mut().into_iter().enumerate() {
                     let (seen, unseen) = scores
                         .as_slice_mut()
@@ -131,7 +131,7 @@ impl Attention<'_> {
             general_mat_mul(1.0, &w.t(), &g, 1.0, &mut rows(dv.view_mut(), 0, end));
             general_mat_mul(1.0, &g, &rows(*values, 0, end).t(), 0.0, &mut ds);
             // Softmax: ds_ij = w_ij (dw_ij - sum_k w_ik dw_ik), and the scale of the scores.
-            wide(|| {
+            wide!({
                 for (mut ds, w) in ds.rows_mut().into_iter().zip(w.rows()) {
                     if let (Some(ds), Some(w)) = (ds.as_slice_mut(), w.as_slice()) {
                         let mean = dot(ds, w);

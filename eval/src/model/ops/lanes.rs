@@ -1,12 +1,31 @@
 //! Arithmetic on slices of `f32` in a form that compilers turn into vector instructions.
 //!
 //! Everything here is `inline(always)` so that it is compiled for the widest vectors of the machine
-//! when called inside [`wide`].
+//! when called inside [`wide!`].
 
-/// Runs `work` compiled for the widest vector instructions that this machine has.
-pub(crate) fn wide<R>(work: impl FnOnce() -> R) -> R {
-    pulp::Arch::new().dispatch(work)
+/// Evaluates an expression compiled for the widest vector instructions that this machine has.
+///
+/// A macro, because the compiler must see the expression once for each kind of instructions: a closure
+/// shared by the kinds is compiled once, for the oldest machine.
+macro_rules! wide {
+    ($work:expr) => {{
+        #[cfg(target_arch = "x86_64")]
+        {
+            if let Some(machine) = pulp::x86::V4::try_new() {
+                machine.vectorize(|| $work)
+            } else if let Some(machine) = pulp::x86::V3::try_new() {
+                machine.vectorize(|| $work)
+            } else {
+                $work
+            }
+        }
+        #[cfg(not(target_arch = "x86_64"))]
+        {
+            $work
+        }
+    }};
 }
+pub(crate) use wide;
 
 /// Partial sums kept apart, so that additions need not wait for each other.
 const LANES: usize = 16;
@@ -63,6 +82,44 @@ pub(crate) fn add_scaled(y: &mut [f32], factor: f32, x: &[f32]) {
     }
 }
 
+/// `y_t = sum_i x_i M_it` for `M` of rows `stride` apart, sums kept in registers.
+#[inline(always)]
+pub(crate) fn combine(y: &mut [f32], x: &[f32], matrix: &[f32], stride: usize) {
+    const WIDE: usize = 4 * LANES;
+    let (wide, rest) = y.as_chunks_mut::<WIDE>();
+    let done = wide.len() * WIDE;
+    for (chunk, y) in wide.iter_mut().enumerate() {
+        stretch(y, x, matrix, stride, chunk * WIDE);
+    }
+    let (narrow, rest) = rest.as_chunks_mut::<LANES>();
+    let finished = done + narrow.len() * LANES;
+    for (chunk, y) in narrow.iter_mut().enumerate() {
+        stretch(y, x, matrix, stride, done + chunk * LANES);
+    }
+    rest.fill(0.0);
+    for (x, row) in x.iter().zip(matrix.chunks(stride)) {
+        add_scaled(rest, *x, &row[finished..]);
+    }
+}
+
+/// The `N` sums of [`combine`] from `from` on.
+#[inline(always)]
+fn stretch<const N: usize>(
+    y: &mut [f32; N],
+    x: &[f32],
+    matrix: &[f32],
+    stride: usize,
+    from: usize,
+) {
+    let mut sums = [0f32; N];
+    for (x, row) in x.iter().zip(matrix.chunks(stride)) {
+        for (sum, m) in sums.iter_mut().zip(&row[from..from + N]) {
+            *sum += x * m;
+        }
+    }
+    *y = sums;
+}
+
 /// `e^x` to a relative error below 3e-7 for `x` in `[-87, 88]`; clamped to that range outside.
 ///
 /// `e^x = 2^n e^r` with `n = round(x / ln 2)` and `|r| <= ln 2 / 2`: the power of two is set in the
@@ -110,7 +167,7 @@ mod tests {
 
     #[test]
     fn exp_is_accurate_over_its_range() {
-        let worst = wide(|| {
+        let worst = wide!({
             (-87_000..88_000)
                 .map(|i| i as f32 / 1000.0)
                 .map(|x| (f64::from(exp(x)) / f64::from(x).exp() - 1.0).abs())
@@ -120,15 +177,30 @@ mod tests {
     }
 
     #[test]
+    fn combinations_match_their_definition_at_any_width() {
+        for width in [1, 15, 16, 40, 64, 65, 150] {
+            let stride = width + 3;
+            let x = [0.5, -1.0, 2.0];
+            let matrix: Vec<f32> = (0..3 * stride).map(|i| (i as f32).sin()).collect();
+            let mut y = vec![7.0; width];
+            wide!(combine(&mut y, &x, &matrix, stride));
+            for (t, y) in y.iter().enumerate() {
+                let expected: f32 = (0..3).map(|i| x[i] * matrix[i * stride + t]).sum();
+                assert!((y - expected).abs() < 1e-5);
+            }
+        }
+    }
+
+    #[test]
     fn reductions_match_their_definitions_at_any_length() {
         for n in 0..70 {
             let a: Vec<f32> = (0..n).map(|i| (i as f32 * 0.7).sin()).collect();
             let b: Vec<f32> = (0..n).map(|i| (i as f32 * 0.3).cos()).collect();
             let expected: f32 = a.iter().zip(&b).map(|(a, b)| a * b).sum();
-            assert!((wide(|| dot(&a, &b)) - expected).abs() < 1e-5);
-            assert!((wide(|| sum(&a)) - a.iter().sum::<f32>()).abs() < 1e-5);
+            assert!((wide!(dot(&a, &b)) - expected).abs() < 1e-5);
+            assert!((wide!(sum(&a)) - a.iter().sum::<f32>()).abs() < 1e-5);
             assert_eq!(
-                wide(|| max(&a)),
+                wide!(max(&a)),
                 a.iter().copied().fold(f32::NEG_INFINITY, f32::max)
             );
         }

@@ -37,7 +37,7 @@ pub(crate) fn cross_entropy(x: &Tensor, head: &Tensor, targets: &[u32]) -> Resul
         let error = tensor(logits, shape)?;
         dx.push(error.matmul(head)?);
         with_values(&error.t()?.matmul(&x)?, |part| {
-            wide(|| add_scaled(&mut d_head, 1.0, part));
+            wide!(add_scaled(&mut d_head, 1.0, part));
             Ok(())
         })?;
     }
@@ -62,19 +62,19 @@ pub(crate) fn cross_entropy_values(x: &Tensor, head: &Tensor, targets: &[u32]) -
 /// Turns rows of logits into gradients of the loss, `weight (softmax - onehot)`; returns the losses.
 fn to_errors(logits: &mut [f32], targets: &[u32], weight: f32) -> Vec<f64> {
     let width = logits.len() / targets.len();
-    wide(|| {
-        let rows = logits.chunks_exact_mut(width).zip(targets);
-        rows.map(|(row, &target)| {
+    let mut losses = Vec::with_capacity(targets.len());
+    wide!({
+        for (row, &target) in logits.chunks_exact_mut(width).zip(targets) {
             let logit = row[target as usize];
             let total = softmax(row);
             for p in row.iter_mut() {
                 *p *= weight;
             }
             row[target as usize] -= weight;
-            f64::from(total - logit)
-        })
-        .collect()
-    })
+            losses.push(f64::from(total - logit));
+        }
+    });
+    losses
 }
 
 #[cfg(test)]

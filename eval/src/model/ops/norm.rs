@@ -11,7 +11,7 @@ pub(crate) fn rms_norm(x: &Tensor, weight: &Tensor, epsilon: f32) -> Result<Tens
     let mut y = vec![0f32; x.elem_count()];
     with_values(x, |x| {
         with_values(weight, |weight| {
-            wide(|| {
+            wide!({
                 for (y, x) in y.chunks_exact_mut(width).zip(x.chunks_exact(width)) {
                     let scale = scale(x, epsilon);
                     for ((y, x), w) in y.iter_mut().zip(x).zip(weight) {
@@ -41,7 +41,7 @@ pub(crate) fn rms_norm_backward(
     with_values(x, |x| {
         with_values(weight, |w| {
             with_values(grad, |grad| {
-                wide(|| {
+                wide!({
                     let rows = x.chunks_exact(width).zip(grad.chunks_exact(width));
                     for (dx, (x, g)) in dx.chunks_exact_mut(width).zip(rows) {
                         let scale = scale(x, epsilon);

@@ -11,7 +11,7 @@ pub(crate) fn swiglu(gate_and_up: &Tensor) -> Result<Tensor> {
     let half = width / 2;
     let mut y = vec![0f32; rows * half];
     with_values(gate_and_up, |x| {
-        wide(|| {
+        wide!({
             for (y, x) in y.chunks_exact_mut(half).zip(x.chunks_exact(width)) {
                 let (gate, up) = x.split_at(half);
                 for ((y, a), b) in y.iter_mut().zip(gate).zip(up) {
@@ -33,7 +33,7 @@ pub(crate) fn swiglu_backward(gate_and_up: &Tensor, grad: &Tensor) -> Result<Ten
     let mut dx = vec![0f32; gate_and_up.elem_count()];
     with_values(gate_and_up, |x| {
         with_values(grad, |grad| {
-            wide(|| {
+            wide!({
                 let rows = x.chunks_exact(width).zip(grad.chunks_exact(half));
                 for (dx, (x, g)) in dx.chunks_exact_mut(width).zip(rows) {
                     let (gate, up) = x.split_at(half);
