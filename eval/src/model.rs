@@ -32,6 +32,10 @@ pub trait Model: Send + Sync {
 }
 
 /// Sequences that grow together, one token a row at a time.
+#[expect(
+    clippy::len_without_is_empty,
+    reason = "a batch holds at least one token a row"
+)]
 pub trait Batch {
     /// Logits of the next token: `[rows, vocabulary]`, natural-log scale, `-inf` where impossible.
     fn logits(&self) -> ndarray::ArrayView2<'_, f32>;
@@ -43,10 +47,6 @@ pub trait Batch {
     fn step(&mut self, tokens: &[u32]) -> Result<(), ModelError>;
 
     /// Number of tokens in each row so far, prompt included; never zero.
-    #[expect(
-        clippy::len_without_is_empty,
-        reason = "a batch holds at least one token a row"
-    )]
     fn len(&self) -> usize;
 }
 

@@ -90,7 +90,7 @@ pub(super) fn run(arguments: &Generate) -> Result<ExitCode, CliError> {
     let mark = (!arguments.unmarked).then_some(&context.mark);
     let bar = bar((count * arguments.max_tokens) as u64, "writing");
     let answers = generate(&model, mark, &asked, &generation, &|tokens| {
-        bar.set_position(tokens)
+        bar.set_position(tokens);
     })?;
     bar.finish_and_clear();
 
