@@ -9,6 +9,7 @@ pub mod embedded;
 pub mod generate;
 pub mod measure;
 pub mod model;
+pub mod null;
 pub mod plot;
 pub mod source;
 pub mod student;

@@ -25,6 +25,8 @@ enum Command {
     Embed(command::embed::Embed),
     /// Sample unmarked texts from a GGUF model; entropy and speed go to stderr.
     Sample(command::sample::Sample),
+    /// Count false alarms of every scheme on held-out human text, a fresh key a trial.
+    Null(command::null::Null),
 }
 
 /// An error with the file it is about.
@@ -41,6 +43,7 @@ fn main() -> ExitCode {
         Command::TrainTeacher(command) => command.run(),
         Command::Embed(command) => command.run(),
         Command::Sample(command) => command.run(),
+        Command::Null(command) => command.run(),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

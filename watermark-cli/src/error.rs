@@ -49,7 +49,9 @@ pub(crate) enum CliError {
     },
     #[error("--decoys {asked}: an epoch has {sealed} sealed decoys", sealed = watermark_core::key::SLOTS - watermark_core::key::ACTIVE_SLOTS)]
     TooManyDecoys { asked: usize },
-    #[error("--decoys needs the master key: decoys are unused slots of its epoch, which a slot key cannot make; give the master key file, or --decoys 0")]
+    #[error(
+        "--decoys needs the master key: decoys are unused slots of its epoch, which a slot key cannot make; give the master key file, or --decoys 0"
+    )]
     DecoysNeedMaster,
     #[error("{0}")]
     Usage(String),

@@ -151,7 +151,9 @@ fn read(
         };
         let object = object.map_err(error)?;
         let tokens = answer(&object, tokenizer).map_err(error)?;
-        let prompt = prompt(&object, tokenizer).map_err(error)?.unwrap_or_default();
+        let prompt = prompt(&object, tokenizer)
+            .map_err(error)?
+            .unwrap_or_default();
         items.push(Item {
             name: format!("{}:{line}", path.display()),
             prompt,
@@ -175,9 +177,9 @@ pub(crate) fn read_prompts(
                 message,
             };
             let object = object.map_err(error)?;
-            let tokens = prompt(&object, tokenizer).map_err(error)?.ok_or_else(|| {
-                error(format!("no field `{PROMPT_TEXT}` or `{PROMPT_IDS}`"))
-            })?;
+            let tokens = prompt(&object, tokenizer)
+                .map_err(error)?
+                .ok_or_else(|| error(format!("no field `{PROMPT_TEXT}` or `{PROMPT_IDS}`")))?;
             let text = object.get(PROMPT_TEXT).and_then(Value::as_str);
             let text = text.map_or_else(|| tokenizer.decode(&tokens), str::to_owned);
             Ok((text, tokens))
@@ -215,7 +217,10 @@ fn answer(object: &Object, tokenizer: &dyn Tokenizer) -> Result<Vec<u32>, String
         }
     }
     let known: Vec<&str> = ANSWER_IDS.into_iter().chain(ANSWER_TEXT).collect();
-    Err(format!("no known text field; give one of {}", known.join(", ")))
+    Err(format!(
+        "no known text field; give one of {}",
+        known.join(", ")
+    ))
 }
 
 fn prompt(object: &Object, tokenizer: &dyn Tokenizer) -> Result<Option<Vec<u32>>, String> {

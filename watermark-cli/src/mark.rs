@@ -40,7 +40,10 @@ impl KeyArgs {
             }
             SecretKey::Slot(slot) => {
                 let label = slot.label();
-                let other_epoch = self.epoch.as_deref().is_some_and(|e| e != label.epoch.as_str());
+                let other_epoch = self
+                    .epoch
+                    .as_deref()
+                    .is_some_and(|e| e != label.epoch.as_str());
                 if other_epoch || self.slot.is_some_and(|index| index != label.index) {
                     return Err(CliError::SlotMismatch {
                         held: format!("{}/{}", label.epoch, label.index),
@@ -59,7 +62,9 @@ pub(crate) fn profile(name: &str) -> Result<Profile, CliError> {
     }
     let path = Path::new(name);
     if !path.exists() {
-        return Err(CliError::UnknownProfile { name: name.to_owned() });
+        return Err(CliError::UnknownProfile {
+            name: name.to_owned(),
+        });
     }
     let text = crate::input::read_text(path)?;
     Profile::from_json(&text).map_err(|source| CliError::Profile {
@@ -72,10 +77,9 @@ pub(crate) fn profile(name: &str) -> Result<Profile, CliError> {
 pub(crate) fn tokenizer(path: Option<&Path>) -> Result<HfTokenizer, CliError> {
     Ok(match path {
         Some(path) => HfTokenizer::from_file(path)?,
-        None => HfTokenizer::from_bytes(
-            watermark_corpora::tokenizer_json(),
-            "of the embedded model",
-        )?,
+        None => {
+            HfTokenizer::from_bytes(watermark_corpora::tokenizer_json(), "of the embedded model")?
+        }
     })
 }
 

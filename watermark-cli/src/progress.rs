@@ -26,7 +26,9 @@ impl Stages {
     }
 
     pub(crate) fn hear(&self, event: Event) {
-        let Ok(mut current) = self.0.lock() else { return };
+        let Ok(mut current) = self.0.lock() else {
+            return;
+        };
         match event {
             Event::Stage(what, length) => {
                 if let Some(done) = current.take() {

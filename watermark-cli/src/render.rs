@@ -35,7 +35,9 @@ pub(crate) fn print_json(value: &impl Serialize) {
 
 /// A file that appears when it is complete.
 pub(crate) fn write_file(path: &Path, bytes: &[u8]) -> Result<(), CliError> {
-    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+    let parent = path
+        .parent()
+        .filter(|parent| !parent.as_os_str().is_empty());
     let write = || {
         let mut file = tempfile::NamedTempFile::new_in(parent.unwrap_or(Path::new(".")))?;
         file.write_all(bytes)?;
@@ -98,7 +100,12 @@ pub(crate) fn report_text(report: &Report, policy: &Policy) -> String {
         );
     }
     for warning in &report.warnings {
-        let _ = writeln!(out, "  warning    {}: {}", warning.meaning(), warning.remedy());
+        let _ = writeln!(
+            out,
+            "  warning    {}: {}",
+            warning.meaning(),
+            warning.remedy()
+        );
     }
     out
 }
@@ -129,14 +136,21 @@ pub(crate) fn demo_text(outcome: &Outcome, policy: &Policy, seconds: f64, out: &
         outcome.marked.tokens,
         outcome.marked.entropy,
         outcome.marked.distinct4,
-        if outcome.collapsed { " (collapsed: the p-values below are easy)" } else { "" }
+        if outcome.collapsed {
+            " (collapsed: the p-values below are easy)"
+        } else {
+            ""
+        }
     );
     let _ = writeln!(
         text,
         "unmarked text  {} tokens, entropy {:.2} nats a token, distinct-4 {:.3}",
         outcome.unmarked.tokens, outcome.unmarked.entropy, outcome.unmarked.distinct4
     );
-    let _ = writeln!(text, "tokens of the suspect, log10 p of suspect and control:");
+    let _ = writeln!(
+        text,
+        "tokens of the suspect, log10 p of suspect and control:"
+    );
     for point in &outcome.curve {
         let _ = writeln!(
             text,

@@ -10,8 +10,16 @@ impl Bench {
     fn new() -> Self {
         let bench = Self(tempfile::tempdir().unwrap());
         assert!(bench.run("key new --out m.key").status.success());
-        assert!(bench.run("key slot --key-file m.key --slot 3 --out s.key").status.success());
-        bench.write("text.txt", "The state of the union is that of a union of states.".as_bytes());
+        assert!(
+            bench
+                .run("key slot --key-file m.key --slot 3 --out s.key")
+                .status
+                .success()
+        );
+        bench.write(
+            "text.txt",
+            "The state of the union is that of a union of states.".as_bytes(),
+        );
         bench
     }
 
@@ -38,7 +46,10 @@ impl Bench {
         let error = String::from_utf8(output.stderr).unwrap();
         assert_eq!(output.status.code(), Some(code), "{arguments}: {error}");
         for word in words {
-            assert!(error.contains(word), "{arguments}: `{error}` lacks `{word}`");
+            assert!(
+                error.contains(word),
+                "{arguments}: `{error}` lacks `{word}`"
+            );
         }
         assert!(!error.contains("panicked"), "{error}");
     }
@@ -55,19 +66,39 @@ fn keys() {
     bench.refuses("key new --out m.key", 2, &["m.key", "never overwritten"]);
     bench.refuses("key inspect none.key", 1, &["none.key"]);
     bench.write("open.key", line_of(&bench.path("m.key")).as_bytes());
-    std::fs::set_permissions(bench.path("open.key"), std::fs::Permissions::from_mode(0o644)).unwrap();
+    std::fs::set_permissions(
+        bench.path("open.key"),
+        std::fs::Permissions::from_mode(0o644),
+    )
+    .unwrap();
     bench.refuses("key inspect open.key", 4, &["chmod 600 open.key", "644"]);
     for (name, content, words) in [
         ("text.key", "hello".to_owned(), "not a key"),
-        ("garbled.key", line_of(&bench.path("m.key")).replace('Q', "P"), "garbled"),
+        (
+            "garbled.key",
+            line_of(&bench.path("m.key")).replace('Q', "P"),
+            "garbled",
+        ),
     ] {
         bench.write(name, content.as_bytes());
         std::fs::set_permissions(bench.path(name), std::fs::Permissions::from_mode(0o600)).unwrap();
         bench.refuses(&format!("key inspect {name}"), 4, &[name, words]);
     }
-    bench.refuses("key slot --key-file m.key --slot 33 --out x.key", 2, &["sealed decoy"]);
-    bench.refuses("key slot --key-file m.key --epoch Q/4 --out x.key", 2, &["epoch"]);
-    bench.refuses("key slot --key-file s.key --slot 1 --out x.key", 2, &["e1/3"]);
+    bench.refuses(
+        "key slot --key-file m.key --slot 33 --out x.key",
+        2,
+        &["sealed decoy"],
+    );
+    bench.refuses(
+        "key slot --key-file m.key --epoch Q/4 --out x.key",
+        2,
+        &["epoch"],
+    );
+    bench.refuses(
+        "key slot --key-file s.key --slot 1 --out x.key",
+        2,
+        &["e1/3"],
+    );
     assert!(!bench.path("x.key").exists());
 }
 
@@ -84,12 +115,17 @@ fn no_output_shows_a_key() {
         "detect --key-file text.txt text.txt",
     ] {
         let output = bench.run(arguments);
-        let said = [output.stdout, output.stderr].map(|b| String::from_utf8(b).unwrap()).concat();
+        let said = [output.stdout, output.stderr]
+            .map(|b| String::from_utf8(b).unwrap())
+            .concat();
         for line in &lines {
             // The data part, and not only whole.
             let secret = &line[line.len() - 40..];
             for part in [secret, &secret[..20], &secret[20..]] {
-                assert!(!said.to_uppercase().contains(part), "{arguments} shows the key");
+                assert!(
+                    !said.to_uppercase().contains(part),
+                    "{arguments} shows the key"
+                );
             }
         }
     }
@@ -104,12 +140,18 @@ fn texts() {
     bench.refuses(&detect("binary.txt"), 4, &["binary", "byte 2"]);
     bench.write("latin.txt", b"caf\xe9");
     bench.refuses(&detect("latin.txt"), 4, &["UTF-8", "byte 3"]);
-    std::fs::File::create(bench.path("huge.txt")).unwrap().set_len((1 << 30) + 1).unwrap();
+    std::fs::File::create(bench.path("huge.txt"))
+        .unwrap()
+        .set_len((1 << 30) + 1)
+        .unwrap();
     bench.refuses(&detect("huge.txt"), 4, &["huge.txt", "split"]);
     std::fs::create_dir(bench.path("empty")).unwrap();
     bench.refuses(&detect("empty"), 4, &["no .txt or .jsonl"]);
     for (content, words) in [
-        ("{\"text\":\"a\"}\n{\"colour\":\"red\"}", ["line 2", "no known text field"]),
+        (
+            "{\"text\":\"a\"}\n{\"colour\":\"red\"}",
+            ["line 2", "no known text field"],
+        ),
         ("{\"text\":\"a\"}\n\n{\"text\":", ["line 3", "cut off"]),
         ("[1]", ["line 1", "not a JSON object"]),
         ("{\"token_ids\":[1,4096]}", ["line 1", "4096"]),
@@ -130,7 +172,11 @@ fn profiles_and_tokenizers() {
         let head = r#"{"schema":"watermark.profile/1","id":"x","scheme":"#;
         bench.write("p.json", format!("{head}{scheme}{rest}}}").as_bytes());
     };
-    for (gamma, delta, field) in [("0", "2", "gamma"), ("1", "2", "gamma"), ("0.5", "-1", "delta")] {
+    for (gamma, delta, field) in [
+        ("0", "2", "gamma"),
+        ("1", "2", "gamma"),
+        ("0.5", "-1", "delta"),
+    ] {
         let scheme =
             format!(r#"{{"type":"greenlist","context_width":1,"gamma":{gamma},"delta":{delta}}}"#);
         profile(&scheme, "");
@@ -143,15 +189,27 @@ fn profiles_and_tokenizers() {
     );
     bench.refuses(&detect("p.json"), 4, &["not the profile's", "4096 ids"]);
     bench.write("t.json", b"{}");
-    bench.refuses("detect --key-file m.key --tokenizer t.json text.txt", 4, &["t.json"]);
-    bench.refuses("detect --key-file m.key --tokenizer no.json text.txt", 1, &["no.json"]);
+    bench.refuses(
+        "detect --key-file m.key --tokenizer t.json text.txt",
+        4,
+        &["t.json"],
+    );
+    bench.refuses(
+        "detect --key-file m.key --tokenizer no.json text.txt",
+        1,
+        &["no.json"],
+    );
 }
 
 #[test]
 fn models_and_sampling() {
     let bench = Bench::new();
     let generate = "generate --key-file m.key --out out.jsonl";
-    bench.refuses(&format!("{generate} --temperature -1"), 2, &["temperature", "-1"]);
+    bench.refuses(
+        &format!("{generate} --temperature -1"),
+        2,
+        &["temperature", "-1"],
+    );
     bench.refuses(&format!("{generate} --top-p 0"), 2, &["top-p"]);
     bench.refuses(&format!("{generate} --model none.gguf"), 1, &["none.gguf"]);
     bench.write("text.gguf", b"this is no model");
@@ -169,20 +227,36 @@ fn models_and_sampling() {
         }
     }
     bench.write("mamba.gguf", &gguf);
-    bench.refuses(&format!("{generate} --model mamba.gguf"), 4, &["mamba.gguf", "mamba"]);
+    bench.refuses(
+        &format!("{generate} --model mamba.gguf"),
+        4,
+        &["mamba.gguf", "mamba"],
+    );
     gguf.truncate(30);
     bench.write("cut.gguf", &gguf);
     bench.refuses(&format!("{generate} --model cut.gguf"), 4, &["cut.gguf"]);
     bench.write("prompts.jsonl", b"{\"question\":\"why\"}");
-    bench.refuses(&format!("{generate} --prompts prompts.jsonl"), 4, &["line 1", "prompt"]);
+    bench.refuses(
+        &format!("{generate} --prompts prompts.jsonl"),
+        4,
+        &["line 1", "prompt"],
+    );
     assert!(!bench.path("out.jsonl").exists());
 }
 
 #[test]
 fn distillation() {
     let bench = Bench::new();
-    bench.refuses("distill --key-file s.key text.txt", 2, &["master key", "--decoys 0"]);
-    bench.refuses("distill --key-file m.key --decoys 5000 text.txt", 2, &["4063"]);
+    bench.refuses(
+        "distill --key-file s.key text.txt",
+        2,
+        &["master key", "--decoys 0"],
+    );
+    bench.refuses(
+        "distill --key-file m.key --decoys 5000 text.txt",
+        2,
+        &["4063"],
+    );
     bench.refuses("distill --key-file m.key --alpha 1 text.txt", 2, &["alpha"]);
     let output = bench.run("distill --key-file s.key --decoys 0 --format json text.txt");
     assert!(output.status.success());
@@ -192,7 +266,11 @@ fn distillation() {
 fn too_little_text_is_insufficient_evidence() {
     let bench = Bench::new();
     bench.write("empty.txt", b"");
-    for (file, command) in [("empty.txt", "detect"), ("text.txt", "detect"), ("empty.txt", "distill --decoys 3")] {
+    for (file, command) in [
+        ("empty.txt", "detect"),
+        ("text.txt", "detect"),
+        ("empty.txt", "distill --decoys 3"),
+    ] {
         let output = bench.run(&format!("{command} --key-file m.key --exit-verdict {file}"));
         assert_eq!(output.status.code(), Some(12));
         let text = String::from_utf8(output.stdout).unwrap();
@@ -208,14 +286,25 @@ fn directories_and_standard_input_are_read() {
     let bench = Bench::new();
     std::fs::create_dir(bench.path("d")).unwrap();
     bench.write("d/b.txt", b"one two three");
-    bench.write("d/a.jsonl", b"{\"text\":\"four five\"}\n{\"output\":\"six\"}\n");
+    bench.write(
+        "d/a.jsonl",
+        b"{\"text\":\"four five\"}\n{\"output\":\"six\"}\n",
+    );
     let output = bench.run("detect --key-file m.key --format jsonl d");
     let text = String::from_utf8(output.stdout).unwrap();
     let inputs: Vec<String> = text
         .lines()
-        .map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap()["input"].as_str().unwrap().to_owned())
+        .map(|line| {
+            serde_json::from_str::<serde_json::Value>(line).unwrap()["input"]
+                .as_str()
+                .unwrap()
+                .to_owned()
+        })
         .collect();
-    assert_eq!(inputs, ["d/a.jsonl:1", "d/a.jsonl:2", "d/b.txt", "all inputs"]);
+    assert_eq!(
+        inputs,
+        ["d/a.jsonl:1", "d/a.jsonl:2", "d/b.txt", "all inputs"]
+    );
     let mut child = Command::new(env!("CARGO_BIN_EXE_watermark"))
         .current_dir(bench.0.path())
         .args(["detect", "--key-file", "m.key", "--input", "jsonl", "-"])
@@ -223,7 +312,12 @@ fn directories_and_standard_input_are_read() {
         .stdout(std::process::Stdio::piped())
         .spawn()
         .unwrap();
-    child.stdin.take().unwrap().write_all(b"{\"response\":\"a b c\"}\n").unwrap();
+    child
+        .stdin
+        .take()
+        .unwrap()
+        .write_all(b"{\"response\":\"a b c\"}\n")
+        .unwrap();
     let output = child.wait_with_output().unwrap();
     assert!(output.status.success());
     assert!(String::from_utf8(output.stdout).unwrap().contains("-:1"));

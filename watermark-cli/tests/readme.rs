@@ -31,7 +31,10 @@ fn the_shell_section_runs_as_printed() {
         if arguments.starts_with("detect") {
             let text = String::from_utf8(output.stdout).unwrap();
             let last = text.lines().last().unwrap();
-            assert!(last.starts_with("rejected") && last.contains("all inputs"), "{text}");
+            assert!(
+                last.starts_with("rejected") && last.contains("all inputs"),
+                "{text}"
+            );
         }
     }
 }
@@ -48,16 +51,39 @@ fn the_demo_tells_the_student_from_the_control() {
     let error = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{error}");
     let result: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
-    let number = |path: &str| result.pointer(path).and_then(serde_json::Value::as_f64).unwrap();
-    println!("demo: suspect 10^{:.1}, control 10^{:.2}, {:.0} s",
-        number("/suspect/pLog10"), number("/control/pLog10"), number("/seconds"));
+    let number = |path: &str| {
+        result
+            .pointer(path)
+            .and_then(serde_json::Value::as_f64)
+            .unwrap()
+    };
+    println!(
+        "demo: suspect 10^{:.1}, control 10^{:.2}, {:.0} s",
+        number("/suspect/pLog10"),
+        number("/control/pLog10"),
+        number("/seconds")
+    );
     assert!(number("/suspect/pLog10") < -9.0, "{result}");
-    assert_eq!((number("/decoys/rank"), number("/decoys/of")), (1.0, 1001.0));
+    assert_eq!(
+        (number("/decoys/rank"), number("/decoys/of")),
+        (1.0, 1001.0)
+    );
     // One fixed seed: these fail only if something changed.
     assert!(number("/control/pLog10") > -3.0, "{result}");
     assert!(number("/decoys/ksPLog10") > -3.0, "{result}");
-    assert_eq!(result.pointer("/collapsed"), Some(&serde_json::json!(false)));
-    for file in ["figure.svg", "report.json", "suspect.jsonl", "control.jsonl"] {
-        assert!(directory.path().join("watermark-demo").join(file).exists(), "{file}");
+    assert_eq!(
+        result.pointer("/collapsed"),
+        Some(&serde_json::json!(false))
+    );
+    for file in [
+        "figure.svg",
+        "report.json",
+        "suspect.jsonl",
+        "control.jsonl",
+    ] {
+        assert!(
+            directory.path().join("watermark-demo").join(file).exists(),
+            "{file}"
+        );
     }
 }

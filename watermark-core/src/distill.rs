@@ -71,7 +71,10 @@ impl Decoys {
     fn of(real: &Test, decoys: &[Test]) -> Self {
         // The smaller p, the larger the striking value.
         let striking: Vec<f64> = decoys.iter().map(|decoy| -decoy.p.ln()).collect();
-        let below = striking.iter().filter(|&&value| value < -real.p.ln()).count();
+        let below = striking
+            .iter()
+            .filter(|&&value| value < -real.p.ln())
+            .count();
         let count = decoys.len() as f64;
         let mean_z = decoys.iter().map(|decoy| decoy.z).sum::<f64>() / count;
         let squares = decoys.iter().map(|decoy| (decoy.z - mean_z).powi(2));

@@ -26,9 +26,16 @@ pub(super) fn run(arguments: &Demo) -> Result<ExitCode, CliError> {
     let profile = crate::mark::profile(&arguments.profile)?;
     let plan = Plan::demo(profile, arguments.seed);
     let stages = Stages::new();
-    let outcome = run_demo(&teacher, &prompts, &openings, &plan, arguments.threads, &|event| {
-        stages.hear(event);
-    })?;
+    let outcome = run_demo(
+        &teacher,
+        &prompts,
+        &openings,
+        &plan,
+        arguments.threads,
+        &|event| {
+            stages.hear(event);
+        },
+    )?;
     stages.finish();
     let seconds = started.elapsed().as_secs_f64();
 
@@ -40,17 +47,25 @@ pub(super) fn run(arguments: &Demo) -> Result<ExitCode, CliError> {
             .map(|(index, (answer, prompt))| {
                 let text = tokenizer.decode(prompt);
                 let id = index.to_string();
-                let transcript =
-                    Transcript::new(id, text, prompt.clone(), answer, &tokenizer);
+                let transcript = Transcript::new(id, text, prompt.clone(), answer, &tokenizer);
                 transcript.to_line() + "\n"
             })
             .collect()
     };
     let policy = Policy::default();
     let json = demo_json(&outcome, &policy, seconds);
-    write_file(&out.join("suspect.jsonl"), lines(&outcome.suspect_answers, &openings).as_bytes())?;
-    write_file(&out.join("control.jsonl"), lines(&outcome.control_answers, &openings).as_bytes())?;
-    write_file(&out.join("marked-sample.jsonl"), lines(&outcome.examples, &prompts).as_bytes())?;
+    write_file(
+        &out.join("suspect.jsonl"),
+        lines(&outcome.suspect_answers, &openings).as_bytes(),
+    )?;
+    write_file(
+        &out.join("control.jsonl"),
+        lines(&outcome.control_answers, &openings).as_bytes(),
+    )?;
+    write_file(
+        &out.join("marked-sample.jsonl"),
+        lines(&outcome.examples, &prompts).as_bytes(),
+    )?;
     write_file(&out.join("report.json"), format!("{json:#}\n").as_bytes())?;
     let figure = watermark_eval::plot::curve(&outcome)?;
     write_file(&out.join("figure.svg"), figure.as_bytes())?;

@@ -10,7 +10,7 @@ use watermark_core::window::Exhibit;
 use crate::cli::{Detect, Format};
 use crate::error::CliError;
 use crate::input::{Item, read_all};
-use crate::render::{Detection, print_json, detection_line};
+use crate::render::{Detection, detection_line, print_json};
 
 pub(super) fn run(arguments: &Detect) -> Result<ExitCode, CliError> {
     let policy = arguments.policy.policy()?;
@@ -25,7 +25,10 @@ pub(super) fn run(arguments: &Detect) -> Result<ExitCode, CliError> {
     match arguments.format {
         Format::Human => {
             println!("profile {}, key {}", mark.profile().id, mark.key_id());
-            lines.iter().chain([&all]).for_each(|line| println!("{}", detection_line(line)));
+            lines
+                .iter()
+                .chain([&all])
+                .for_each(|line| println!("{}", detection_line(line)));
         }
         Format::Json => print_json(&serde_json::json!({
             "type": "watermark.detections", "schema": 1,

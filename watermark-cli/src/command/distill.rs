@@ -37,7 +37,10 @@ pub(super) fn run(arguments: &Distill) -> Result<ExitCode, CliError> {
             })?,
     };
     let form = arguments.form.input;
-    let suspect = exhibit(mark, &read_all(&arguments.suspect, form, &context.tokenizer)?);
+    let suspect = exhibit(
+        mark,
+        &read_all(&arguments.suspect, form, &context.tokenizer)?,
+    );
     let control = match arguments.control.as_slice() {
         [] => None,
         paths => Some(exhibit(mark, &read_all(paths, form, &context.tokenizer)?)),

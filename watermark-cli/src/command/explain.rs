@@ -46,7 +46,11 @@ pub(super) fn run(arguments: &Explain) -> Result<ExitCode, CliError> {
         let tokens = explain(&context, item);
         match arguments.format {
             Format::Human => {
-                println!("{} (mean score expected by chance: {:.2})", item.name, null.mean());
+                println!(
+                    "{} (mean score expected by chance: {:.2})",
+                    item.name,
+                    null.mean()
+                );
                 for token in &tokens {
                     println!("{}", line(token, null.mean(), colour));
                 }
@@ -100,16 +104,20 @@ fn explain(context: &Context, item: &Item) -> Vec<Token> {
 
 fn line(token: &Token, chance: f64, colour: bool) -> String {
     let (note, code) = match (token.status, token.score) {
-        (Status::Scored, Some(score)) => {
-            (format!("{score:.2}"), if score > chance { "32" } else { "31" })
-        }
+        (Status::Scored, Some(score)) => (
+            format!("{score:.2}"),
+            if score > chance { "32" } else { "31" },
+        ),
         (Status::PartialContext, _) => ("- partial context".to_owned(), "2"),
         (Status::InPrompt, _) => ("- window stands in the prompt".to_owned(), "2"),
         _ => ("- cell met before".to_owned(), "2"),
     };
     let text = format!("{:?}", token.text);
     if colour {
-        format!("{:>5}  {:>6}  \x1b[{code}m{text:<20}\x1b[0m  {note}", token.at, token.id)
+        format!(
+            "{:>5}  {:>6}  \x1b[{code}m{text:<20}\x1b[0m  {note}",
+            token.at, token.id
+        )
     } else {
         format!("{:>5}  {:>6}  {text:<20}  {note}", token.at, token.id)
     }

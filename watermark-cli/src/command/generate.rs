@@ -56,7 +56,9 @@ pub(super) fn run(arguments: &Generate) -> Result<ExitCode, CliError> {
             .collect(),
     };
     if prompts.is_empty() {
-        return Err(CliError::Usage("there is no prompt in the prompt file".into()));
+        return Err(CliError::Usage(
+            "there is no prompt in the prompt file".into(),
+        ));
     }
     let count = arguments.count.unwrap_or(prompts.len());
     // A document starts with token 0 in the embedded model and in those of the SmolLM family.
@@ -66,7 +68,9 @@ pub(super) fn run(arguments: &Generate) -> Result<ExitCode, CliError> {
         .take(count)
         .map(|(_, tokens)| [&[0], tokens.as_slice()].concat())
         .collect();
-    let too_long = asked.iter().position(|prompt| prompt.len() >= model.context_length());
+    let too_long = asked
+        .iter()
+        .position(|prompt| prompt.len() >= model.context_length());
     if let Some(index) = too_long {
         return Err(CliError::Usage(format!(
             "prompt {} has {} tokens; the model reads {}",
@@ -85,14 +89,16 @@ pub(super) fn run(arguments: &Generate) -> Result<ExitCode, CliError> {
     };
     let mark = (!arguments.unmarked).then_some(&context.mark);
     let bar = bar((count * arguments.max_tokens) as u64, "writing");
-    let answers = generate(&model, mark, &asked, &generation, &|tokens| bar.set_position(tokens))?;
+    let answers = generate(&model, mark, &asked, &generation, &|tokens| {
+        bar.set_position(tokens);
+    })?;
     bar.finish_and_clear();
 
     let mut lines = String::new();
-    for (index, (answer, (text, tokens))) in answers.iter().zip(prompts.iter().cycle()).enumerate() {
+    for (index, (answer, (text, tokens))) in answers.iter().zip(prompts.iter().cycle()).enumerate()
+    {
         let id = index.to_string();
-        let transcript =
-            Transcript::new(id, text.clone(), tokens.clone(), answer, &tokenizer);
+        let transcript = Transcript::new(id, text.clone(), tokens.clone(), answer, &tokenizer);
         lines.push_str(&transcript.to_line());
         lines.push('\n');
     }
