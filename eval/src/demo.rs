@@ -54,7 +54,7 @@ impl Plan {
             seed,
             answers: 1280,
             answer_tokens: 160,
-            epochs: 3.0,
+            epochs: 4.0,
             questions: 256,
             decoys: 1000,
             dim: 128,

@@ -436,7 +436,7 @@ impl Profile {
         let greenlist = |context_width| SchemeSpec::Greenlist {
             context_width,
             gamma: 0.25,
-            delta: 2.0,
+            delta: 3.0,
         };
         let scheme = match name {
             "greenlist-h1" => greenlist(1),
@@ -445,7 +445,7 @@ impl Profile {
             "selfhash-h4" => SchemeSpec::GreenlistSelfhash {
                 context_width: 4,
                 gamma: 0.25,
-                delta: 2.0,
+                delta: 3.0,
             },
             "gumbel-h2" => SchemeSpec::Gumbel { context_width: 2 },
             "gumbel-dual-h2" => SchemeSpec::GumbelDual { context_width: 2 },
