@@ -37,7 +37,8 @@ fn draw(
     let tokens = |index: usize| points[index].tokens as f64;
     let (first, last) = match points.len() {
         0 => (1.0, 2.0),
-        len => (tokens(0).max(1.0), tokens(len - 1).max(2.0)),
+        // From a power of ten, which has a label.
+        len => (tokens(0).clamp(1.0, 1000.0), tokens(len - 1).max(2.0)),
     };
     let lowest = points
         .iter()
@@ -61,6 +62,7 @@ fn draw(
         .light_line_style(WHITE)
         .x_desc("tokens observed")
         .y_desc("log10 p (lower is stronger)")
+        .x_labels(12)
         .x_label_formatter(&|tokens| format!("{tokens:.0}"))
         .draw()?;
 
@@ -98,7 +100,7 @@ fn draw(
     }
     chart
         .configure_series_labels()
-        .position(SeriesLabelPosition::LowerLeft)
+        .position(SeriesLabelPosition::MiddleRight)
         .background_style(WHITE.mix(0.9))
         .border_style(BLACK.mix(0.3))
         .draw()?;
