@@ -63,7 +63,11 @@ fn draw(
         .x_desc("tokens observed")
         .y_desc("log10 p (lower is stronger)")
         .x_labels(12)
-        .x_label_formatter(&|tokens| format!("{tokens:.0}"))
+        // The others would run into each other near the next power of ten.
+        .x_label_formatter(&|tokens| match format!("{tokens:.0}") {
+            label if label.starts_with(['1', '2', '5']) => label,
+            _ => String::new(),
+        })
         .draw()?;
 
     let line = |value: &dyn Fn(usize) -> f64| -> Vec<(f64, f64)> {
