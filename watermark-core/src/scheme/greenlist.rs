@@ -85,22 +85,31 @@ impl GreenListKey {
     fn width(&self) -> usize {
         usize::from(self.binding.context_width)
     }
+}
 
-    /// Draws from weights multiplied by `e^delta` where green.
-    fn choose(
-        &self,
-        candidates: &Candidates<'_>,
-        coins: &mut dyn Rng,
-        is_green: impl Fn(u32) -> bool,
-    ) -> usize {
-        let factor = f64::from(self.delta).exp();
-        candidates.draw(coins, |token, weight| {
-            if is_green(token) {
-                weight * factor
-            } else {
-                weight
-            }
-        })
+/// Draws from weights multiplied by `e^delta` where green: a whole vocabulary by its mask, some
+/// candidates one by one.
+fn draw_tilted(
+    scheme: &impl Biaser,
+    delta: f32,
+    row: &Row,
+    candidates: &Candidates<'_>,
+    coins: &mut dyn Rng,
+) -> usize {
+    let factor = f64::from(delta).exp();
+    let tilt = |green: bool, weight: f64| if green { weight * factor } else { weight };
+    match candidates.dense_len() {
+        Some(vocabulary) => {
+            let mut mask = vec![0; vocabulary.div_ceil(32)];
+            scheme.fill_mask(row, &mut mask);
+            candidates.draw(coins, |token, weight| {
+                tilt((mask[token as usize / 32] >> (token % 32)) & 1 == 1, weight)
+            })
+        }
+        // The score of a green list is whether the token is green.
+        None => candidates.draw(coins, |token, weight| {
+            tilt(scheme.score(row, token) == 1, weight)
+        }),
     }
 }
 
@@ -148,18 +157,7 @@ impl Scheme for GreenList {
     }
 
     fn choose(&self, row: &Row, candidates: &Candidates<'_>, coins: &mut dyn Rng) -> usize {
-        match candidates.dense_len() {
-            Some(vocabulary) => {
-                let mut mask = vec![0; vocabulary.div_ceil(32)];
-                self.fill_mask(row, &mut mask);
-                self.key.choose(candidates, coins, |token| {
-                    mask[token as usize / 32] >> (token % 32) & 1 == 1
-                })
-            }
-            None => self
-                .key
-                .choose(candidates, coins, |token| self.is_green(row, token)),
-        }
+        draw_tilted(self, self.key.delta, row, candidates, coins)
     }
 
     fn score(&self, row: &Row, token: u32) -> u64 {
@@ -295,18 +293,7 @@ impl Scheme for SelfHash {
     }
 
     fn choose(&self, row: &Row, candidates: &Candidates<'_>, coins: &mut dyn Rng) -> usize {
-        match candidates.dense_len() {
-            Some(vocabulary) => {
-                let mut mask = vec![0; vocabulary.div_ceil(32)];
-                self.fill_mask(row, &mut mask);
-                self.key.choose(candidates, coins, |token| {
-                    mask[token as usize / 32] >> (token % 32) & 1 == 1
-                })
-            }
-            None => self
-                .key
-                .choose(candidates, coins, |token| self.is_green(row, token)),
-        }
+        draw_tilted(self, self.key.delta, row, candidates, coins)
     }
 
     fn score(&self, row: &Row, token: u32) -> u64 {
