@@ -3,11 +3,13 @@
 //! A p-value of this project is exact or it is not printed, and most of the interesting ones lie far
 //! below the smallest `f64`. So a p-value is its logarithm, [`LnP`], from the tail to the report:
 //!
+//! - [`law`]: the laws of scores under the null hypothesis;
 //! - [`tail`]: the exact tails of the binomial and the gamma law;
 //! - [`decoy`]: ranks among decoy keys, and whether many p-values look uniform;
 //! - [`size`]: what a discrete test can attain, and how many false alarms are too many.
 
 pub mod decoy;
+pub mod law;
 pub mod size;
 pub mod tail;
 
