@@ -1,5 +1,6 @@
 //! The commands of `watermark-eval`.
 
+pub(crate) mod cycle;
 pub(crate) mod embed;
 pub(crate) mod null;
 pub(crate) mod sample;

@@ -5,6 +5,7 @@
 //! of the students and the order in which they read.
 
 use std::num::NonZeroUsize;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use rand_core::Rng;
@@ -19,8 +20,10 @@ use watermark_core::window::Exhibit;
 
 use crate::generate::{Answer, Generation, coins, generate};
 use crate::measure::Texture;
-use crate::model::{Model, ModelError, Transformer, TransformerConfig, worker};
-use crate::training::{TrainingConfig, TrainingError, Windows, train};
+use crate::model::{Model, ModelError, worker};
+use crate::store::{Store, StoreError};
+use crate::student::{DOCUMENT_START, Student, StudentConfig};
+use crate::training::TrainingError;
 
 /// The sizes of a run.
 #[derive(Clone, Debug, Serialize)]
@@ -34,16 +37,12 @@ pub struct Plan {
     pub answers: usize,
     /// Tokens of an answer at most.
     pub answer_tokens: usize,
-    /// Passes of a student over its text.
-    pub epochs: f64,
     /// Answers that each student is asked for.
     pub questions: usize,
     /// Keys that nobody used.
     pub decoys: usize,
-    /// Width of a student.
-    pub dim: usize,
-    /// Blocks of a student.
-    pub layers: usize,
+    /// A student's shape and training; its seeds follow from the plan's.
+    pub student: StudentConfig,
 }
 
 impl Plan {
@@ -54,11 +53,18 @@ impl Plan {
             seed,
             answers: 1280,
             answer_tokens: 160,
-            epochs: 4.0,
             questions: 256,
             decoys: 1000,
-            dim: 128,
-            layers: 2,
+            student: StudentConfig::default(),
+        }
+    }
+
+    /// The student's settings under this plan's seed.
+    fn student(&self) -> StudentConfig {
+        StudentConfig {
+            seed: coins(self.seed, "initialisation", 0).next_u64(),
+            order: coins(self.seed, "order", 0).next_u64(),
+            ..self.student.clone()
         }
     }
 }
@@ -133,25 +139,45 @@ pub enum DemoError {
     /// A training.
     #[error(transparent)]
     Training(#[from] TrainingError),
+    /// What is kept on disk.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// Who writes, and what is asked.
+#[derive(Clone, Copy)]
+pub struct Scene<'a> {
+    /// The model that writes. Its document start is token 0.
+    pub teacher: &'a dyn Model,
+    /// What it is asked with: token ids, document start left out.
+    pub prompts: &'a [Vec<u32>],
+    /// First words for the students.
+    pub openings: &'a [Vec<u32>],
+    /// Where finished parts are kept, so that an interrupted run goes on.
+    pub store: Option<&'a Store>,
+    /// Threads; the numbers do not depend on it.
+    pub threads: NonZeroUsize,
 }
 
 /// Marked text has to keep this share of the unmarked text's distinct runs of four tokens.
 const LEAST_DIVERSITY: f64 = 0.7;
 
-/// Runs the loop with `teacher`, whose document start is token 0. `openings` are the token ids of
-/// the texts' first words, document start left out: the teacher is asked with `prompts`, a
-/// student with `openings`.
+/// Runs the loop.
 ///
 /// # Errors
-/// The profile is not valid, or a model fails.
+/// The profile is not valid, a model fails, or the store cannot be used.
 pub fn run(
-    teacher: &Transformer,
-    prompts: &[Vec<u32>],
-    openings: &[Vec<u32>],
+    scene: &Scene<'_>,
     plan: &Plan,
-    threads: NonZeroUsize,
     hear: &(dyn Fn(Event) + Sync),
 ) -> Result<Outcome, DemoError> {
+    let &Scene {
+        teacher,
+        prompts,
+        openings,
+        threads,
+        ..
+    } = scene;
     let mut bytes = [0; 32];
     coins(plan.seed, "master key", 0).fill_bytes(&mut bytes);
     let master = MasterKey::from_bytes(bytes);
@@ -170,43 +196,65 @@ pub fn run(
         clock = Instant::now();
     };
 
-    let generation = |purpose: &str| Generation {
-        max_tokens: plan.answer_tokens,
-        sampling: Sampling::default(),
-        end: Some(0),
-        seed: coins(plan.seed, purpose, 0).next_u64(),
-        batch: 64,
-        threads,
-    };
-    let write = |mark, purpose, stage| {
-        hear(Event::Stage(
-            stage,
-            (plan.answers * plan.answer_tokens) as u64,
-        ));
-        let asked = ask(prompts, plan.answers);
-        generate(teacher, mark, &asked, &generation(purpose), &|n| {
-            hear(Event::Done(n));
+    let write = |store: Option<&Store>, name: &str, model: &dyn Model, mark, asked: &[_], stage| {
+        let generation = Generation {
+            max_tokens: plan.answer_tokens,
+            sampling: Sampling::default(),
+            end: Some(DOCUMENT_START),
+            seed: coins(plan.seed, name, 0).next_u64(),
+            first: 0,
+            batch: 64,
+            threads,
+        };
+        let work = (asked.len() * plan.answer_tokens) as u64;
+        hear(Event::Stage(stage, work));
+        let progress = |tokens| hear(Event::Done(tokens));
+        Ok::<_, DemoError>(match store {
+            Some(store) => store.answers(name, model, mark, asked, &generation, &progress)?,
+            None => generate(model, mark, asked, &generation, &progress)?,
         })
     };
-    let marked = write(Some(&mark), "marked", "the teacher writes under the key")?;
-    let unmarked = write(None, "unmarked", "the teacher writes without a key")?;
+    let asked = ask(prompts, plan.answers);
+    let under_key = Some(&mark);
+    let marked = write(
+        scene.store,
+        "marked",
+        teacher,
+        under_key,
+        &asked,
+        "the teacher writes under the key",
+    )?;
+    let unmarked = write(
+        scene.store,
+        "unmarked",
+        teacher,
+        None,
+        &asked,
+        "the teacher writes without a key",
+    )?;
     lap(0);
 
-    let students = train_both(teacher, prompts, [&marked, &unmarked], plan, threads, hear)?;
+    let [learned, innocent] = train_both(scene, [&marked, &unmarked], plan, hear)?;
     lap(1);
 
-    let question = |student: &(Transformer, f64), purpose, stage| {
-        hear(Event::Stage(
-            stage,
-            (plan.questions * plan.answer_tokens) as u64,
-        ));
-        let asked = ask(openings, plan.questions);
-        generate(&student.0, None, &asked, &generation(purpose), &|n| {
-            hear(Event::Done(n));
-        })
-    };
-    let suspect = question(&students[0], "suspect", "the suspect answers")?;
-    let control = question(&students[1], "control", "the control answers")?;
+    // A student's answers are written in seconds: they are not kept.
+    let asked = ask(openings, plan.questions);
+    let suspect = write(
+        None,
+        "suspect",
+        &learned,
+        None,
+        &asked,
+        "the suspect answers",
+    )?;
+    let control = write(
+        None,
+        "control",
+        &innocent,
+        None,
+        &asked,
+        "the control answers",
+    )?;
     lap(2);
 
     let exhibit = |answers: &[Answer]| {
@@ -240,7 +288,7 @@ pub fn run(
         unmarked: textures[1],
         suspect: textures[2],
         collapsed: textures[0].distinct4 < LEAST_DIVERSITY * textures[1].distinct4,
-        losses: [students[0].1, students[1].1],
+        losses: [learned.loss(), innocent.loss()],
         seconds,
         examples: marked.into_iter().take(3).collect(),
         suspect_answers: suspect,
@@ -251,69 +299,54 @@ pub fn run(
 /// Prompts, each after a document start, in turn until there are `count`.
 fn ask(prompts: &[Vec<u32>], count: usize) -> Vec<Vec<u32>> {
     let started = prompts.iter().map(|prompt| {
-        let mut tokens = vec![0];
+        let mut tokens = vec![DOCUMENT_START];
         tokens.extend(prompt);
         tokens
     });
     started.cycle().take(count).collect()
 }
 
-/// Trains a student on each of two sets of answers, alike but for the text: same shape, same
-/// initialisation, same order. Returns models and final losses.
+/// Trains a student on marked and one on unmarked answers, alike but for the text: same shape,
+/// same initialisation, same order.
 fn train_both(
-    teacher: &Transformer,
-    prompts: &[Vec<u32>],
+    scene: &Scene<'_>,
     texts: [&[Answer]; 2],
     plan: &Plan,
-    threads: NonZeroUsize,
     hear: &(dyn Fn(Event) + Sync),
-) -> Result<Vec<(Transformer, f64)>, DemoError> {
-    let config = TransformerConfig {
-        vocab: teacher.vocab_size(),
-        dim: plan.dim,
-        layers: plan.layers,
-        heads: (plan.dim / 32).max(1),
-        kv_heads: (plan.dim / 32).max(1),
-        hidden: plan.dim * 8 / 3 / 32 * 32,
-        context: plan.answer_tokens + 32,
-        ..teacher.config().clone()
-    };
-    let training = TrainingConfig {
-        epochs: plan.epochs,
-        batch: 16,
-        learning_rate: 4e-3,
-        weight_decay: 0.05,
-        seed: coins(plan.seed, "order", 0).next_u64(),
-    };
-    let init = coins(plan.seed, "initialisation", 0).next_u64();
+) -> Result<[Student; 2], DemoError> {
+    let config = plan.student();
     // The answers with their prompts, as a distiller has them.
-    let windows: Vec<Windows> = texts
-        .into_iter()
-        .map(|answers| {
-            let documents: Vec<Vec<u32>> = answers
-                .iter()
-                .zip(prompts.iter().cycle())
-                .map(|(answer, prompt)| [prompt.as_slice(), &answer.tokens].concat())
-                .collect();
-            Windows::new(&documents, 0, 128)
-        })
-        .collect::<Result<_, _>>()?;
-    let steps: u64 = windows.iter().map(|w| training.steps(w) as u64).sum();
+    let documents = texts.map(|answers| -> Vec<Vec<u32>> {
+        let pairs = answers.iter().zip(scene.prompts.iter().cycle());
+        pairs
+            .map(|(answer, prompt)| [prompt.as_slice(), &answer.tokens].concat())
+            .collect()
+    });
+    let steps = documents.iter().map(|text| config.steps(text)).sum();
     hear(Event::Stage("two students learn", steps));
-    let done = std::sync::atomic::AtomicU64::new(0);
-    worker::map(threads, windows, |windows| {
-        let student = Transformer::random(config.clone(), init)?;
-        let trained = train(&student, &windows, &training, None, &mut |_| {
-            let done = done.fetch_add(1, std::sync::atomic::Ordering::Relaxed) + 1;
-            hear(Event::Done(done));
-        })?;
-        let last = trained.losses.len().min(20);
-        let tail = &trained.losses[trained.losses.len() - last..];
-        let loss = tail.iter().map(|&loss| f64::from(loss)).sum::<f64>() / last.max(1) as f64;
-        Ok((trained.model, loss))
+    let done = AtomicU64::new(0);
+    let named = documents.iter().zip(["learned", "innocent"]).collect();
+    let mut students = worker::map(scene.threads, named, |(documents, name)| {
+        let checkpoint = scene.store.map(|store| store.checkpoint(name));
+        let vocabulary = scene.teacher.vocab_size();
+        Student::train(
+            documents,
+            vocabulary,
+            &config,
+            checkpoint.as_ref(),
+            &mut |_| {
+                hear(Event::Done(done.fetch_add(1, Ordering::Relaxed) + 1));
+            },
+        )
     })
-    .into_iter()
-    .collect()
+    .into_iter();
+    let mut next = || {
+        students
+            .next()
+            .expect("one a text")
+            .map_err(DemoError::from)
+    };
+    Ok([next()?, next()?])
 }
 
 /// p at growing numbers of answers, fixed beforehand: an eighth, a quarter, a half, all.

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use rand_chacha::ChaCha8Rng;
 use rand_core::SeedableRng;
+use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use watermark_core::candidates::{CandidateBuffer, Candidates, Sampling};
 use watermark_core::profile::Mark;
@@ -26,6 +27,8 @@ pub struct Generation {
     pub end: Option<u32>,
     /// Decides everything that the mark does not.
     pub seed: u64,
+    /// Place of the first prompt in the whole list, where only a part of it is written.
+    pub first: u64,
     /// Sequences that the model reads together.
     pub batch: usize,
     /// Threads; the answers do not depend on it.
@@ -33,7 +36,8 @@ pub struct Generation {
 }
 
 /// What the model wrote for one prompt.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Answer {
     /// Token ids, without prompt and end.
     pub tokens: Vec<u32>,
@@ -41,6 +45,7 @@ pub struct Answer {
     /// nats a token.
     pub entropy: f64,
     /// What the mark did; `None` where there was none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub record: Option<SessionRecord>,
 }
 
@@ -149,7 +154,7 @@ fn write_batch(
         .map(|&index| Writer {
             session: mark.map(Session::new),
             tokens: Vec::with_capacity(generation.max_tokens),
-            coins: coins(generation.seed, "answer", index as u64),
+            coins: coins(generation.seed, "answer", generation.first + index as u64),
             entropy: 0.0,
             ended: false,
             stuck: false,

@@ -6,12 +6,15 @@
 
 pub mod demo;
 pub mod embedded;
+pub mod files;
 pub mod generate;
 pub mod measure;
 pub mod model;
 pub mod null;
 pub mod plot;
+pub mod progress;
 pub mod source;
+pub mod store;
 pub mod student;
 pub mod training;
 pub mod transcripts;

@@ -25,6 +25,8 @@ enum Command {
     Embed(command::embed::Embed),
     /// Sample unmarked texts from a GGUF model; entropy and speed go to stderr.
     Sample(command::sample::Sample),
+    /// The whole loop with any teacher, every finished part kept on disk.
+    Cycle(command::cycle::Cycle),
     /// Count false alarms of every scheme on held-out human text, a fresh key a trial.
     Null(command::null::Null),
 }
@@ -43,6 +45,7 @@ fn main() -> ExitCode {
         Command::TrainTeacher(command) => command.run(),
         Command::Embed(command) => command.run(),
         Command::Sample(command) => command.run(),
+        Command::Cycle(command) => command.run(),
         Command::Null(command) => command.run(),
     };
     match result {

@@ -13,7 +13,6 @@ mod command;
 mod error;
 mod input;
 mod mark;
-mod progress;
 mod render;
 
 fn main() -> ExitCode {

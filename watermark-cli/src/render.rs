@@ -1,7 +1,6 @@
 //! Results as text and JSON.
 
 use std::fmt::Write as _;
-use std::io::Write as _;
 use std::path::Path;
 
 use serde::Serialize;
@@ -35,16 +34,7 @@ pub(crate) fn print_json(value: &impl Serialize) {
 
 /// A file that appears when it is complete.
 pub(crate) fn write_file(path: &Path, bytes: &[u8]) -> Result<(), CliError> {
-    let parent = path
-        .parent()
-        .filter(|parent| !parent.as_os_str().is_empty());
-    let write = || {
-        let mut file = tempfile::NamedTempFile::new_in(parent.unwrap_or(Path::new(".")))?;
-        file.write_all(bytes)?;
-        file.as_file().sync_all()?;
-        file.persist(path).map_err(|error| error.error)
-    };
-    write().map_err(CliError::io(path)).map(drop)
+    watermark_eval::files::replace(path, bytes).map_err(CliError::io(path))
 }
 
 /// A p-value for a headline, which stops at 1e-9; the exact one stands in the details.

@@ -1,7 +1,6 @@
 //! The embedded teacher, put in its place.
 
 use std::error::Error;
-use std::io::Write;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 
@@ -9,7 +8,9 @@ use clap::Args;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use watermark_core::candidates::Sampling;
+use watermark_core::hex;
 use watermark_core::text::{HfTokenizer, Tokenizer};
+use watermark_eval::files;
 use watermark_eval::generate::{Generation, generate};
 use watermark_eval::model::{Transformer, gguf};
 use watermark_eval::source::Source;
@@ -114,6 +115,7 @@ fn entropy(model: &Transformer) -> Result<f64, Box<dyn Error>> {
         sampling: Sampling::default(),
         end: Some(DOCUMENT_START),
         seed: 0,
+        first: 0,
         batch: 64,
         threads: NonZeroUsize::MIN,
     };
@@ -126,25 +128,12 @@ fn entropy(model: &Transformer) -> Result<f64, Box<dyn Error>> {
     Ok(weighted.sum::<f64>() / tokens.max(1) as f64)
 }
 
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
 fn read(path: &Path) -> Result<Vec<u8>, FileError> {
     std::fs::read(path).map_err(|error| failed(path, &error))
 }
 
-/// Replaces a file atomically, keeping its permissions.
 fn replace(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
-    let folder = path.parent().unwrap_or(Path::new("."));
-    let write = || {
-        let mut file = tempfile::NamedTempFile::new_in(folder)?;
-        file.write_all(bytes)?;
-        file.as_file()
-            .set_permissions(std::fs::metadata(path)?.permissions())?;
-        file.persist(path).map_err(|error| error.error)
-    };
-    write().map(drop).map_err(|error| failed(path, &error))
+    files::replace(path, bytes).map_err(|error| failed(path, &error))
 }
 
 fn failed(path: &Path, error: &std::io::Error) -> FileError {

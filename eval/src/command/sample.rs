@@ -42,6 +42,7 @@ impl Sample {
             sampling: Sampling::default(),
             end: Some(DOCUMENT_START),
             seed: self.seed,
+            first: 0,
             batch: self.texts,
             threads: NonZeroUsize::MIN,
         };

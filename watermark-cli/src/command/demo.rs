@@ -5,14 +5,14 @@ use std::time::Instant;
 
 use watermark_core::text::Tokenizer;
 use watermark_core::verdict::Policy;
-use watermark_eval::demo::{Plan, run as run_demo};
+use watermark_eval::demo::{Plan, Scene, run as run_demo};
 use watermark_eval::generate::Answer;
 use watermark_eval::transcripts::Transcript;
 
 use crate::cli::{Demo, Format};
 use crate::error::CliError;
-use crate::progress::Stages;
 use crate::render::{demo_json, demo_text, print_json, write_file};
+use watermark_eval::progress::Stages;
 
 pub(super) fn run(arguments: &Demo) -> Result<ExitCode, CliError> {
     let started = Instant::now();
@@ -25,17 +25,15 @@ pub(super) fn run(arguments: &Demo) -> Result<ExitCode, CliError> {
     let openings = encode(&mut watermark_corpora::openings());
     let profile = crate::mark::profile(&arguments.profile)?;
     let plan = Plan::demo(profile, arguments.seed);
-    let stages = Stages::new();
-    let outcome = run_demo(
-        &teacher,
-        &prompts,
-        &openings,
-        &plan,
-        arguments.threads,
-        &|event| {
-            stages.hear(event);
-        },
-    )?;
+    let stages = Stages::default();
+    let scene = Scene {
+        teacher: &teacher,
+        prompts: &prompts,
+        openings: &openings,
+        store: None,
+        threads: arguments.threads,
+    };
+    let outcome = run_demo(&scene, &plan, &|event| stages.hear(event))?;
     stages.finish();
     let seconds = started.elapsed().as_secs_f64();
 

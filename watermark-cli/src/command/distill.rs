@@ -11,8 +11,8 @@ use super::detect::exhibit;
 use crate::cli::{Distill, Format};
 use crate::error::CliError;
 use crate::input::read_all;
-use crate::progress::bar;
 use crate::render::{print_json, report_text};
+use watermark_eval::progress::bar;
 
 pub(super) fn run(arguments: &Distill) -> Result<ExitCode, CliError> {
     let policy = arguments.policy.policy()?;

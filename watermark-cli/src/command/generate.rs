@@ -11,7 +11,7 @@ use watermark_eval::transcripts::Transcript;
 
 use crate::cli::Generate;
 use crate::error::CliError;
-use crate::progress::bar;
+use watermark_eval::progress::bar;
 
 pub(super) fn run(arguments: &Generate) -> Result<ExitCode, CliError> {
     let sampling = Sampling {
@@ -84,6 +84,7 @@ pub(super) fn run(arguments: &Generate) -> Result<ExitCode, CliError> {
         sampling,
         end: Some(0),
         seed: arguments.seed,
+        first: 0,
         batch: 64,
         threads: arguments.threads,
     };

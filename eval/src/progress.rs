@@ -2,11 +2,11 @@
 
 use std::sync::Mutex;
 
+use crate::demo::Event;
 use indicatif::{ProgressBar, ProgressStyle};
-use watermark_eval::demo::Event;
 
 /// A bar for one piece of work.
-pub(crate) fn bar(length: u64, what: &'static str) -> ProgressBar {
+pub fn bar(length: u64, what: &'static str) -> ProgressBar {
     let style = ProgressStyle::with_template("{msg:36} {bar:28} {percent:>3} %  ETA {eta}");
     let bar = ProgressBar::new(length);
     // A fixed template either parses always or never; without it the default is shown.
@@ -18,14 +18,12 @@ pub(crate) fn bar(length: u64, what: &'static str) -> ProgressBar {
 }
 
 /// A bar that follows the stages of a demo.
-pub(crate) struct Stages(Mutex<Option<ProgressBar>>);
+#[derive(Default)]
+pub struct Stages(Mutex<Option<ProgressBar>>);
 
 impl Stages {
-    pub(crate) fn new() -> Self {
-        Self(Mutex::new(None))
-    }
-
-    pub(crate) fn hear(&self, event: Event) {
+    /// Follows a run.
+    pub fn hear(&self, event: Event) {
         let Ok(mut current) = self.0.lock() else {
             return;
         };
@@ -44,7 +42,8 @@ impl Stages {
         }
     }
 
-    pub(crate) fn finish(&self) {
+    /// The run has ended.
+    pub fn finish(&self) {
         if let Ok(mut current) = self.0.lock()
             && let Some(done) = current.take()
         {
