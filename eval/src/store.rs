@@ -1,7 +1,8 @@
 //! What a long run has finished, kept on disk: an interrupted run goes on where it stopped.
 //!
 //! Answers are one JSON object a line, in order, after a first line that says which run they
-//! belong to. A line that was cut off by an interruption is dropped and written again.
+//! belong to. What an interruption cut off is dropped and written again, back to the last whole
+//! chunk: the last bits of a logit depend on which sequences a model reads together.
 
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom, Write};
@@ -117,7 +118,7 @@ impl Store {
             schema: 1,
             run: self.run(mark, prompts, generation),
         };
-        let (mut file, mut answers) = resume(&path, &head)?;
+        let (mut file, mut answers) = resume(&path, &head, prompts.len())?;
         answers.truncate(prompts.len());
         let tokens = |answers: &[Answer]| -> u64 {
             answers
@@ -178,8 +179,9 @@ impl Store {
     }
 }
 
-/// The answers in a file, ready to be appended to; a new file gets its head.
-fn resume(path: &Path, head: &Head) -> Result<(File, Vec<Answer>), StoreError> {
+/// The answers in a file that is to have `expected` of them, ready to be appended to; a new file
+/// gets its head.
+fn resume(path: &Path, head: &Head, expected: usize) -> Result<(File, Vec<Answer>), StoreError> {
     let io = |source| StoreError::Io {
         path: path.to_owned(),
         source,
@@ -193,8 +195,13 @@ fn resume(path: &Path, head: &Head) -> Result<(File, Vec<Answer>), StoreError> {
         .map_err(io)?;
     let mut text = String::new();
     file.read_to_string(&mut text).map_err(io)?;
-    // Only what ends with a line break was written whole.
-    let whole = text.rfind('\n').map_or(0, |end| end + 1);
+    // Only what ends with a line break was written whole, and only whole chunks are kept, unless
+    // the last one is as short as it has to be.
+    let mut ends: Vec<usize> = text.match_indices('\n').map(|(at, _)| at + 1).collect();
+    if ends.len() <= expected {
+        ends.truncate(1 + ends.len().saturating_sub(1) / CHUNK * CHUNK);
+    }
+    let whole = ends.last().copied().unwrap_or(0);
     let mut lines = text[..whole].lines().enumerate();
     match lines.next() {
         Some((_, line)) if serde_json::from_str::<Head>(line).is_ok_and(|found| found == *head) => {

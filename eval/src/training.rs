@@ -193,7 +193,7 @@ fn run(
     })?;
     let mut optimizer = AdamW::new(variables, config.weight_decay);
     let mut losses: Vec<f32> = Vec::new();
-    let identity = checkpoint::identity(model.config(), windows, config);
+    let identity = checkpoint::identity(model, windows, config)?;
     if let Some(Checkpoint { path, .. }) = checkpoint
         && let Some(state) = checkpoint::load(path, &identity)?
     {

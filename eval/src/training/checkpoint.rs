@@ -13,7 +13,7 @@ use safetensors::SafeTensors;
 use sha2::{Digest, Sha256};
 
 use super::{TrainingConfig, TrainingError, Windows, bad};
-use crate::model::TransformerConfig;
+use crate::model::{ModelError, Transformer};
 
 /// What a training needs to continue.
 pub(super) struct State {
@@ -22,21 +22,25 @@ pub(super) struct State {
     pub(super) losses: Vec<f32>,
 }
 
-/// Digest of all that decides a training's result: shape, settings and text.
+/// Digest of all that decides a training's result: first weights, settings and text.
 pub(super) fn identity(
-    shape: &TransformerConfig,
+    model: &Transformer,
     windows: &Windows,
     config: &TrainingConfig,
-) -> String {
+) -> Result<String, ModelError> {
     let mut hash = Sha256::new();
+    let shape = model.config();
     hash.update(format!("{shape:?}|{config:?}|{}|", windows.length()));
     for token in windows.stream() {
         hash.update(token.to_le_bytes());
     }
-    hash.finalize()
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect()
+    model.map_weights(|_, weight| {
+        for value in weight.flatten_all()?.to_vec1::<f32>()? {
+            hash.update(value.to_le_bytes());
+        }
+        Ok::<_, candle_core::Error>(weight.clone())
+    })?;
+    Ok(watermark_core::hex(&hash.finalize()))
 }
 
 /// Reads a checkpoint; `None` if there is none yet.
