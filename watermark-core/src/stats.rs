@@ -5,6 +5,7 @@
 //!
 //! - [`law`]: the laws of scores under the null hypothesis;
 //! - [`tail`]: the exact tails of the binomial and the gamma law;
+//! - [`weighted`]: the law of a sum of scores with fixed weights;
 //! - [`decoy`]: ranks among decoy keys, and whether many p-values look uniform;
 //! - [`size`]: what a discrete test can attain, and how many false alarms are too many.
 
@@ -12,6 +13,7 @@ pub mod decoy;
 pub mod law;
 pub mod size;
 pub mod tail;
+pub mod weighted;
 
 use std::cmp::Ordering;
 use std::f64::consts::LN_10;

@@ -209,7 +209,7 @@ fn stirling_error(x: f64) -> f64 {
 /// Deviance D(x, m) = x ln(x / m) + m - x >= 0 of an observation x > 0 from its mean m, with
 /// `difference` = x - m from the caller, who knows it more exactly. Relative error a few ulps: near the
 /// mean by the series in v = (x - m) / (x + m), where ln(x / m) = 2 artanh v.
-fn deviance(x: f64, m: f64, difference: f64) -> f64 {
+pub(super) fn deviance(x: f64, m: f64, difference: f64) -> f64 {
     let v = difference / (x + m);
     if v.abs() >= 0.1 {
         return x * (x / m).ln() - difference;
