@@ -2,10 +2,11 @@
 
 use serde::{Serialize, Serializer};
 
+use crate::cells::Scores;
 use crate::profile::Mark;
 use crate::scheme::Null;
 use crate::stats::LnP;
-use crate::window::{Counts, Exhibit, Fingerprints};
+use crate::window::{Counts, Exhibit};
 
 /// The statistic: how many distinct cells, and the integer sum of their scores.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -21,22 +22,19 @@ pub struct Score {
 /// The exhibit holds distinct (window, token) pairs. Where the scheme maps several of them to
 /// one cell, only the first is scored.
 pub fn score(mark: &Mark, exhibit: &Exhibit) -> Score {
-    let scheme = mark.scheme();
-    let mut met = (!scheme.cells_are_pairs()).then(Fingerprints::default);
-    let mut score = Score::default();
-    // Consecutive cells of a flowing text rarely share a window, so rows are not kept.
-    for (window, token) in exhibit.cells() {
-        let row = scheme.row(window);
-        if met
-            .as_mut()
-            .is_some_and(|met| !met.insert(scheme.cell(&row, token)))
-        {
-            continue;
+    Score::of(&exhibit.cells().scores(mark))
+}
+
+impl Score {
+    /// Every coin once.
+    pub fn of(scores: &Scores) -> Self {
+        let mut score = Self::default();
+        for index in scores.first_of_coin() {
+            score.cells += 1;
+            score.sum += scores.values()[index];
         }
-        score.cells += 1;
-        score.sum += scheme.score(&row, token);
+        score
     }
-    score
 }
 
 /// One test of one exhibit under one key: numbers, and no opinion about them.

@@ -52,6 +52,7 @@
 
 pub mod batch;
 pub mod candidates;
+pub mod cells;
 pub mod detect;
 pub mod distill;
 pub mod fixed;

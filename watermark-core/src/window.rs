@@ -4,10 +4,10 @@
 //! inside one segment (a prompt never enters it), so the first h positions of a segment have
 //! none. Over an exhibit every cell counts once: a repeated cell is the same coin again.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::hash::{BuildHasherDefault, Hasher};
 
-use sha2::{Digest, Sha256};
+use crate::cells::Cells;
 
 /// The window of position `at` of a segment; `None` in the first h positions.
 #[inline]
@@ -67,26 +67,34 @@ pub struct Counts {
     pub cells: u64,
 }
 
-/// The cells of everything that one suspect said: each once, in order of first appearance.
+/// The cells of everything that one suspect said: each once, in order of first appearance, with
+/// the number of times that it came.
+///
+/// An exhibit is the clean regime's evidence ([`crate::regime`]): its prompts, its text and the
+/// decision to stop collecting do not depend on the key.
 #[derive(Clone, Debug)]
 pub struct Exhibit {
-    context_width: usize,
     counts: Counts,
     excluded: Fingerprints,
-    seen: Fingerprints,
-    /// Cells one after another, `context_width + 1` ids each.
-    cells: Vec<u32>,
+    /// Fingerprint of a cell to its index.
+    seen: HashMap<u64, u32, BuildHasherDefault<Identity>>,
+    cells: Cells,
+    /// The index of the cell at every counted position, in order of the text.
+    places: Vec<u32>,
+    /// Where in `places` the stretches start, and whose they are.
+    stretches: Vec<(usize, u32)>,
 }
 
 impl Exhibit {
     /// An empty exhibit for windows of `context_width` tokens.
     pub fn new(context_width: usize) -> Self {
         Self {
-            context_width,
             counts: Counts::default(),
             excluded: Fingerprints::default(),
-            seen: Fingerprints::default(),
-            cells: Vec::new(),
+            seen: HashMap::default(),
+            cells: Cells::new(context_width),
+            places: Vec::new(),
+            stretches: Vec::new(),
         }
     }
 
@@ -97,25 +105,38 @@ impl Exhibit {
     /// Call it for all prompts of the exhibit before the first [`push`](Self::push): exclusion
     /// does not reach back.
     pub fn exclude(&mut self, prompt: &[u32]) {
-        for window in prompt.windows(self.context_width.max(1)) {
+        for window in prompt.windows(self.context_width().max(1)) {
             self.excluded.insert(fingerprint(window));
         }
     }
 
-    /// Takes in the tokens of one answer.
+    /// Takes in the tokens of one answer, as the answer to a prompt of its own.
     pub fn push(&mut self, segment: &[u32]) {
-        let width = self.context_width;
+        let source = self.stretches.last().map_or(0, |&(_, source)| source + 1);
+        self.push_from(source, segment);
+    }
+
+    /// Takes in the tokens of one answer to the prompt of number `source`: several segments of a
+    /// conversation, or several answers to one prompt, share it. Statistics by prompt need it.
+    pub fn push_from(&mut self, source: u32, segment: &[u32]) {
+        let width = self.context_width();
         self.counts.segments += 1;
         self.counts.tokens += segment.len() as u64;
         self.counts.partial += segment.len().min(width) as u64;
+        self.stretches.push((self.places.len(), source));
         self.seen.reserve(segment.len().saturating_sub(width));
         for cell in segment.windows(width + 1) {
             let outside = if width == 0 { cell } else { &cell[..width] };
             if !self.excluded.is_empty() && self.excluded.contains(&fingerprint(outside)) {
                 self.counts.excluded += 1;
-            } else if self.seen.insert(fingerprint(cell)) {
+                continue;
+            }
+            let next = self.cells.len() as u32;
+            let index = *self.seen.entry(fingerprint(cell)).or_insert(next);
+            self.places.push(index);
+            if index == next {
                 self.counts.cells += 1;
-                self.cells.extend_from_slice(cell);
+                self.cells.push(cell);
             } else {
                 self.counts.repeated += 1;
             }
@@ -124,7 +145,7 @@ impl Exhibit {
 
     /// h.
     pub fn context_width(&self) -> usize {
-        self.context_width
+        self.cells.context_width()
     }
 
     /// Where the tokens went.
@@ -132,27 +153,48 @@ impl Exhibit {
         &self.counts
     }
 
-    /// The cells: (window, token), in order of first appearance.
-    pub fn cells(&self) -> impl Iterator<Item = (&[u32], u32)> {
-        let width = self.context_width;
-        self.cells
-            .chunks_exact(width + 1)
-            .map(move |cell| (&cell[..width], cell[width]))
+    /// The distinct cells, in order of first appearance.
+    pub fn cells(&self) -> &Cells {
+        &self.cells
     }
 
-    /// SHA-256 over `"wmk1/cells" || h u8 || n u64 LE || cells, u32 LE each`, cells in ascending
-    /// order, so that it does not depend on the order of the segments.
+    /// How often each cell came, in the cells' order.
+    pub fn times(&self) -> Vec<u32> {
+        let mut times = vec![0; self.cells.len()];
+        self.places
+            .iter()
+            .for_each(|&index| times[index as usize] += 1);
+        times
+    }
+
+    /// The text as stretches of one source: its number, and the cell at each counted position.
+    pub fn stretches(&self) -> impl Iterator<Item = (u32, &[u32])> {
+        let ends = self.stretches.iter().skip(1).map(|&(start, _)| start);
+        self.stretches
+            .iter()
+            .zip(ends.chain([self.places.len()]))
+            .map(|(&(start, source), end)| (source, &self.places[start..end]))
+    }
+
+    /// Whether a window stands in one of the prompts.
+    pub fn excludes(&self, window: &[u32]) -> bool {
+        self.excluded.contains(&fingerprint(window))
+    }
+
+    /// The index of a cell, if the exhibit has it.
+    pub fn find(&self, window: &[u32], token: u32) -> Option<usize> {
+        let mut cell = [0; crate::prf::MAX_CONTEXT + 1];
+        let cell = cell.get_mut(..=window.len())?;
+        cell[..window.len()].copy_from_slice(window);
+        cell[window.len()] = token;
+        self.seen
+            .get(&fingerprint(cell))
+            .map(|&index| index as usize)
+    }
+
+    /// [`Cells::digest`] of the cells.
     pub fn digest(&self) -> [u8; 32] {
-        let mut cells: Vec<&[u32]> = self.cells.chunks_exact(self.context_width + 1).collect();
-        cells.sort_unstable();
-        let mut digest = Sha256::new();
-        digest.update(b"wmk1/cells");
-        digest.update([self.context_width as u8]);
-        digest.update(self.counts.cells.to_le_bytes());
-        for token in cells.into_iter().flatten() {
-            digest.update(token.to_le_bytes());
-        }
-        digest.finalize().into()
+        self.cells.digest()
     }
 }
 
@@ -177,8 +219,14 @@ mod tests {
             cells: 3,
         };
         assert_eq!(counts, expected);
-        let cells: Vec<_> = exhibit.cells().collect();
+        let cells: Vec<_> = exhibit.cells().iter().collect();
         assert_eq!(cells, [(&[2, 3][..], 4), (&[3, 4], 3), (&[4, 3], 4)]);
+        assert_eq!(exhibit.times(), [1, 3, 1]);
+        let stretches: Vec<_> = exhibit.stretches().collect();
+        assert_eq!(stretches, [(0, &[0, 1, 2, 1][..]), (1, &[1]), (2, &[])]);
+        assert_eq!(exhibit.find(&[3, 4], 3), Some(1));
+        assert_eq!(exhibit.find(&[3, 4], 4), None);
+        assert!(exhibit.excludes(&[9, 1]) && !exhibit.excludes(&[3, 4]));
     }
 
     #[test]
@@ -186,7 +234,7 @@ mod tests {
         let mut exhibit = Exhibit::new(0);
         exhibit.exclude(&[7]);
         exhibit.push(&[1, 7, 1, 2]);
-        let cells: Vec<_> = exhibit.cells().map(|(_, token)| token).collect();
+        let cells: Vec<_> = exhibit.cells().iter().map(|(_, token)| token).collect();
         assert_eq!(cells, [1, 2]);
         assert_eq!(exhibit.counts().excluded, 1);
     }
@@ -214,7 +262,7 @@ mod tests {
             let by_rule: Vec<_> = (0..segment.len())
                 .filter_map(|at| Some((window(&segment, at, width)?, segment[at])))
                 .collect();
-            assert_eq!(exhibit.cells().collect::<Vec<_>>(), by_rule);
+            assert_eq!(exhibit.cells().iter().collect::<Vec<_>>(), by_rule);
         }
     }
 }

@@ -510,6 +510,7 @@ fn the_library_collects_cells() {
             .for_each(|segment| exhibit.push(&ids(segment)));
         let cells: Vec<Vec<u32>> = exhibit
             .cells()
+            .iter()
             .map(|(window, token)| [window, &[token]].concat())
             .collect();
         assert_eq!(json!(cells), case["cells"]);
