@@ -7,10 +7,16 @@
 //! - [`tail`]: the exact tails of the binomial and the gamma law;
 //! - [`weighted`]: the law of a sum of scores with fixed weights;
 //! - [`decoy`]: ranks among decoy keys, and whether many p-values look uniform;
+//! - [`evalue`]: evidence that may be looked at any time;
+//! - [`combine`]: many tests at once;
+//! - [`power`]: how many cells a test needs;
 //! - [`size`]: what a discrete test can attain, and how many false alarms are too many.
 
+pub mod combine;
 pub mod decoy;
+pub mod evalue;
 pub mod law;
+pub mod power;
 pub mod size;
 pub mod tail;
 pub mod weighted;
@@ -73,21 +79,6 @@ impl LnP {
     pub fn bonferroni(self, m: u64) -> Self {
         Self::from_ln(self.0 + (m.max(1) as f64).ln())
     }
-}
-
-/// Holm's adjusted p-values, in the order of `family`: the j-th smallest (from 0) of m becomes the
-/// largest of (m - i) p_i over i <= j. Those at most alpha are rejected with family-wise error at most
-/// alpha under any dependence (Holm 1979, Scand. J. Statist. 6, 65).
-pub fn holm(family: &[LnP]) -> Vec<LnP> {
-    let mut order: Vec<usize> = (0..family.len()).collect();
-    order.sort_by_key(|&index| family[index]);
-    let mut adjusted = family.to_vec();
-    let mut largest = LnP::from_ln(f64::MIN);
-    for (rank, &index) in order.iter().enumerate() {
-        largest = largest.max(family[index].bonferroni((family.len() - rank) as u64));
-        adjusted[index] = largest;
-    }
-    adjusted
 }
 
 // Total, because NaN is excluded by construction.
@@ -186,17 +177,6 @@ mod tests {
     #[cfg(debug_assertions)]
     fn nan_is_a_bug() {
         LnP::from_ln(f64::NAN);
-    }
-
-    #[test]
-    fn holm_by_hand() {
-        let p = |p: f64| LnP::from_ln(p.ln());
-        let adjusted = holm(&[p(0.04), p(0.01), p(0.9), p(0.011)]);
-        let want = [0.08, 0.04, 0.9, 0.04];
-        for (got, want) in adjusted.iter().zip(want) {
-            assert!((got.ln().exp() - want).abs() < 1e-12, "{got} {want}");
-        }
-        assert!(holm(&[]).is_empty());
     }
 
     #[test]

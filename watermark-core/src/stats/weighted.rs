@@ -6,7 +6,7 @@
 //! Two p-values, both valid:
 //! - [`WeightedLaw::chernoff`], an upper bound from the exact moment generating function, for any weights;
 //! - [`WeightedLaw::upper_tail`], the exact tail by inversion of the characteristic function, where that is
-//!   feasible ([`inversion`]), else the bound. [`WeightedLaw::tails`] is the same for many sums of one law.
+//!   feasible (`inversion.rs`), else the bound. [`WeightedLaw::tails`] is the same for many sums of one law.
 //!
 //! And one figure without guarantee, [`WeightedLaw::saddlepoint`].
 

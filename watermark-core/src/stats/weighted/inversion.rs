@@ -340,7 +340,9 @@ fn angle(turns: u64, period: u64) -> f64 {
 /// Tails of many sums of one law: [`WeightedLaw::upper_tail`], with the characteristic function computed
 /// once for all sums within a standard deviation of each of eight standard scores, when first needed.
 ///
-/// Measured on 20,000 cells with the weights isqrt(64 n) of Zipfian counts n: see the test `table_is_cheap`.
+/// Measured on two cores shared with other work, 20,000 cells with the weights isqrt(64 n) of Zipfian counts n (240
+/// distinct): 20 us a sum within 8 standard deviations, after 40 ms for a green list, 100 ms for a tournament of depth
+/// 30, and 2 ms for Gumbel scores. Without the table a sum costs 6, 16, and 1.3 ms.
 #[derive(Debug)]
 pub struct Tails<'a> {
     law: &'a WeightedLaw,
