@@ -11,8 +11,8 @@ use std::time::Instant;
 use rand_core::Rng;
 use serde::Serialize;
 use watermark_core::candidates::Sampling;
-use watermark_core::detect::{Test, score};
-use watermark_core::distill::{Distillation, distill};
+use watermark_core::detect::{Score, Test, score};
+use watermark_core::distill::{DistillError, Distillation, distill};
 use watermark_core::key::{Epoch, MasterKey};
 use watermark_core::profile::{Mark, Profile, ProfileError};
 use watermark_core::report::Report;
@@ -142,6 +142,9 @@ pub enum DemoError {
     /// What is kept on disk.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// The tests.
+    #[error(transparent)]
+    Distill(#[from] DistillError),
 }
 
 /// Who writes, and what is asked.
@@ -260,9 +263,9 @@ pub fn run(
     let exhibit = |answers: &[Answer]| {
         let mut exhibit = Exhibit::new(mark.profile().context_width());
         openings.iter().for_each(|opening| exhibit.exclude(opening));
-        answers
-            .iter()
-            .for_each(|answer| exhibit.push(&answer.tokens));
+        for (index, answer) in answers.iter().enumerate() {
+            exhibit.push_from((index % openings.len()) as u32, &answer.tokens);
+        }
         exhibit
     };
     hear(Event::Stage("keys that nobody used", plan.decoys as u64));
@@ -271,11 +274,16 @@ pub fn run(
             mark: &mark,
             suspect: &exhibit(&suspect),
             control: Some(&exhibit(&control)),
+            reference: None,
+            open: None,
+            logs: None,
+            reading: None,
             decoys: &decoys,
+            two_sided: false,
             threads,
         },
         &|done| hear(Event::Done(done as u64)),
-    );
+    )?;
     let curve = curve(&mark, &decoys, &suspect, &control, &exhibit, threads);
     lap(3);
 
@@ -366,7 +374,8 @@ fn curve(
             let null = mark.scheme().null();
             let items: Vec<&Mark> = decoys.iter().collect();
             let mut others: Vec<f64> = worker::map(threads, items, |decoy| {
-                Test::from_score(null, score(decoy, &seen)).p.log10()
+                let Score { cells, sum } = score(decoy, &seen);
+                null.upper_tail(cells, sum).log10()
             });
             others.sort_by(f64::total_cmp);
             let at = |share: f64| {

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use watermark_core::candidates::SamplingError;
+use watermark_core::distill::DistillError;
 use watermark_core::key::{EpochError, KeyFileError};
 use watermark_core::profile::ProfileError;
 use watermark_core::text::TokenizerError;
@@ -42,6 +43,8 @@ pub(crate) enum CliError {
     Model(#[from] ModelError),
     #[error(transparent)]
     Demo(#[from] DemoError),
+    #[error(transparent)]
+    Distill(#[from] DistillError),
     #[error("{}: {source}", path.display())]
     Io {
         path: PathBuf,
@@ -79,7 +82,8 @@ impl CliError {
             | Self::Profile { .. }
             | Self::Tokenizer(_)
             | Self::Input(_)
-            | Self::Gguf(_) => 4,
+            | Self::Gguf(_)
+            | Self::Distill(_) => 4,
             Self::Model(_) | Self::Demo(_) | Self::Figure(_) => 1,
         }
     }

@@ -4,9 +4,10 @@ use std::fmt::Write as _;
 use std::path::Path;
 
 use serde::Serialize;
-use watermark_core::detect::Sample;
+use watermark_core::detect::{Sample, TestId};
 use watermark_core::report::Report;
 use watermark_core::stats::LnP;
+use watermark_core::stats::weighted::TailMethod;
 use watermark_core::verdict::{Policy, Verdict};
 use watermark_eval::demo::Outcome;
 
@@ -64,31 +65,48 @@ pub(crate) fn detection_line(line: &Detection) -> String {
 /// `distill`, for people.
 pub(crate) fn report_text(report: &Report, policy: &Policy) -> String {
     let mut out = String::new();
-    let verdict = Verdict::of(&report.suspect.test, policy);
+    let verdict = Verdict::of_report(report, policy);
     // Writing to a String cannot fail.
     let _ = writeln!(out, "exploratory: no sealed plan");
+    let strongest = report.strongest().map_or_else(String::new, |finding| {
+        let tests = match report.findings.len() {
+            1 => "the only test".to_owned(),
+            tests => format!("adjusted for {tests} tests"),
+        };
+        format!(
+            " {} by {}, {tests},",
+            headline(finding.adjusted),
+            finding.id()
+        )
+    });
     let _ = writeln!(
         out,
-        "{verdict}: {} at alpha {:e}, key {} (epoch {}, slot {}), profile {}",
-        headline(report.suspect.test.p),
-        policy.alpha,
-        report.key.id,
-        report.key.epoch,
-        report.key.slot,
-        report.profile.id
+        "{verdict}:{strongest} at alpha {:e}, key {} (epoch {}, slot {}), profile {}",
+        policy.alpha, report.key.id, report.key.epoch, report.key.slot, report.profile.id
     );
     let _ = writeln!(out, "  {}", verdict.explanation());
-    sample_text(&mut out, "suspect", &report.suspect);
+    counts_text(&mut out, "suspect", &report.suspect);
     if let Some(control) = &report.control {
-        sample_text(&mut out, "control", control);
+        counts_text(&mut out, "control", control);
     }
-    if let Some(decoys) = &report.decoys {
+    findings_text(&mut out, report);
+    for bet in &report.bets {
         let _ = writeln!(
             out,
-            "  decoys     rank {} of {} (rank p {}), mean z {:+.3}, s.d. {:.3}, uniform: p = {}",
-            decoys.rank, decoys.of, decoys.rank_p, decoys.mean_z, decoys.sd_z, decoys.ks.p
+            "  bet        {:<10} e = {}, {} cells",
+            format!("{:?}", bet.id).to_lowercase(),
+            bet.e,
+            bet.cells
         );
     }
+    if let Some(never) = &report.never_emitted {
+        let _ = writeln!(
+            out,
+            "  never emitted: p = {}, z {:+.2}, {} cells (a control: exact even for a model trained on the logs)",
+            never.p, never.z, never.n_scored
+        );
+    }
+    effect_text(&mut out, report);
     for warning in &report.warnings {
         let _ = writeln!(
             out,
@@ -100,21 +118,75 @@ pub(crate) fn report_text(report: &Report, policy: &Policy) -> String {
     out
 }
 
-fn sample_text(out: &mut String, who: &str, sample: &Sample) {
-    let Sample { counts, test, .. } = sample;
+fn counts_text(out: &mut String, who: &str, sample: &Sample) {
+    let counts = &sample.counts;
     let _ = writeln!(
         out,
-        "  {who:<10} p = {}, z {:+.2}, mean {:.4} ({:.4} by chance), {} cells of {} tokens ({} repeated, {} excluded, {} without context)",
-        test.p,
-        test.z,
-        test.mean,
-        test.null_mean,
-        test.n_scored,
-        counts.tokens,
-        counts.repeated,
-        counts.excluded,
-        counts.partial
+        "  {who:<10} {} cells of {} tokens ({} repeated, {} excluded, {} without context)",
+        counts.cells, counts.tokens, counts.repeated, counts.excluded, counts.partial
     );
+}
+
+fn findings_text(out: &mut String, report: &Report) {
+    let _ = writeln!(
+        out,
+        "  {:<24}{:>10} {:>10} {:>8} {:>9}  {:>13} {:>9}",
+        "test", "p", "adjusted", "z", "cells", "decoy rank", "control p"
+    );
+    for finding in &report.findings {
+        let test = &finding.test;
+        let rank = finding
+            .decoys
+            .as_ref()
+            .map_or("-".to_owned(), |d| format!("{} of {}", d.rank, d.of));
+        let control = finding
+            .control
+            .as_ref()
+            .map_or("-".to_owned(), |test| test.p.to_string());
+        let bound = match test.method {
+            TailMethod::Exact => "",
+            TailMethod::Chernoff => "  (bound)",
+        };
+        let _ = writeln!(
+            out,
+            "  {:<24}{:>10} {:>10} {:>+8.2} {:>9}  {rank:>13} {control:>9}{bound}",
+            test.id, finding.p, finding.adjusted, test.z, test.n_scored
+        );
+    }
+    for finding in &report.findings {
+        if let Some(decoys) = &finding.decoys {
+            let _ = writeln!(
+                out,
+                "  decoys     {:<24} mean z {:+.3}, s.d. {:.3}, uniform: p = {}",
+                finding.id(),
+                decoys.mean_z,
+                decoys.sd_z,
+                decoys.ks.p
+            );
+        }
+    }
+}
+
+fn effect_text(out: &mut String, report: &Report) {
+    let effect = &report.effect;
+    let interval = effect.interval.map_or(String::new(), |[low, high]| {
+        format!(" ({low:+.4} to {high:+.4}, 95 %, by prompt, approximate)")
+    });
+    let transfer = effect.transfer.map_or(String::new(), |share| {
+        format!(", {share:.3} of the marked text's own")
+    });
+    let _ = writeln!(
+        out,
+        "  effect     {:+.4} a token above chance{interval}{transfer}",
+        effect.excess
+    );
+    if let Some(without) = report.influence.largest.first() {
+        let _ = writeln!(
+            out,
+            "  leave one  without prompt {} of {}, which carries most: p = {} by {}",
+            without.source, report.influence.sources, without.p, report.influence.id
+        );
+    }
 }
 
 /// `demo`, for people.
@@ -160,11 +232,11 @@ pub(crate) fn demo_text(outcome: &Outcome, policy: &Policy, seconds: f64, out: &
 /// `demo`, for programs.
 pub(crate) fn demo_json(outcome: &Outcome, policy: &Policy, seconds: f64) -> serde_json::Value {
     let report = &outcome.report;
-    let decoys = report.decoys.as_ref();
+    let decoys = report.decoys(TestId::ClosedCells);
     serde_json::json!({
         "type": "watermark.demo", "schema": 1,
         "seed": outcome.plan.seed,
-        "verdict": Verdict::of(&report.suspect.test, policy),
+        "verdict": Verdict::of_report(report, policy),
         "suspect": { "pLog10": report.suspect.test.p, "nScored": report.suspect.test.n_scored },
         "control": { "pLog10": report.control.as_ref().map(|control| control.test.p) },
         "decoys": {

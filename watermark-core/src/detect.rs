@@ -1,11 +1,13 @@
 //! READ: an exhibit's cells, scored once each and tested against the scheme's exact null.
 
-use serde::{Serialize, Serializer};
+use serde::{Deserialize, Serialize, Serializer};
 
 use crate::cells::Scores;
 use crate::profile::Mark;
+use crate::regime::Regime;
 use crate::scheme::Null;
 use crate::stats::LnP;
+use crate::stats::weighted::{TailMethod, WeightedLaw};
 use crate::window::{Counts, Exhibit};
 
 /// The statistic: how many distinct cells, and the integer sum of their scores.
@@ -37,25 +39,33 @@ impl Score {
     }
 }
 
-/// One test of one exhibit under one key: numbers, and no opinion about them.
+/// One test under one key: numbers, and no opinion about them.
 ///
-/// H0: the exhibit's text is independent of the key, given the prompts. Under H0, for an ideal
-/// keyed function, scores of distinct cells are independent with the law `null`, so `p_log10`
-/// is exact (for a sum rounded down: an upper bound). Condition: text, prompts and the decision
-/// to stop do not depend on the key.
+/// H0: the text is independent of the key, given the prompts. Under H0, for an ideal keyed
+/// function, scores of distinct cells are independent with the law `null`. The statistic is their
+/// sum, each with a weight that does not depend on the key, and p the probability of so large a sum:
+/// exact, or an upper bound where `method` says so (and for scores that are rounded down).
+/// Condition: those of the `regime`.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Test {
     /// Which test.
     pub id: TestId,
+    /// Under which conditions it holds.
+    pub regime: Regime,
     /// The law of a cell's score.
     pub null: Null,
-    /// Distinct cells.
+    /// Distinct cells with a weight.
     pub n_scored: u64,
-    /// Integer sum of scores; a string, since it can exceed what JSON readers keep exactly.
+    /// `(sum of weights)^2 / sum of squared weights`: so many cells of equal weight would give as
+    /// much. Small where weights of both signs cancel by design; then a figure without meaning.
+    pub effective_cells: f64,
+    /// Integer sum of weight times score, in lattice units of the null law; a string, since it can
+    /// exceed what JSON readers keep exactly.
     #[serde(serialize_with = "as_string")]
-    pub sum: u64,
-    /// Mean score of a cell, in the null's natural units (share of ones, or nats).
+    pub sum: i128,
+    /// Mean score of a cell by weight, in the null's natural units (share of ones, or nats); the
+    /// null's own where the weights cancel.
     pub mean: f64,
     /// Mean score of a cell expected under the null.
     pub null_mean: f64,
@@ -64,27 +74,86 @@ pub struct Test {
     /// `log10 P(S >= s)`: the evidence.
     #[serde(rename = "pLog10")]
     pub p: LnP,
+    /// Whether p is the exact tail or Chernoff's bound of it.
+    pub method: TailMethod,
     /// `log10 P(S <= s)`: a small value means a mark that is being avoided. A diagnostic.
     #[serde(rename = "lowerPLog10")]
     pub lower_p: LnP,
+    /// Where p is a bound: log10 of the saddlepoint approximation of the tail. A figure without
+    /// guarantee, never the evidence.
+    #[serde(rename = "saddlepointPLog10", skip_serializing_if = "Option::is_none")]
+    pub saddlepoint: Option<f64>,
 }
 
 /// The tests that this version runs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum TestId {
-    /// Closed model, text only, every cell once with weight one.
+    /// Closed model, text only, every cell once with weight one: the published practice.
     ClosedCells,
+    /// The same with the square root of the cell's count in the suspect's own text as weight.
+    ClosedSqrt,
+    /// The same with the inverse of the variance that repeats give to the window.
+    ClosedInverseVariance,
+    /// What a reference model expected is taken from every count.
+    ClosedReference,
+    /// Open weights: the most probable token at every position of neutral text, each cell once.
+    OpenArgmax,
+    /// Open weights: the suspect's probabilities on neutral text.
+    OpenSoft,
+    /// Open weights: the suspect's probabilities less a reference's on neutral text.
+    OpenContrast,
+    /// Cells whose windows were emitted under the key, the first n in order of emission.
+    Supervised,
+    /// Cells whose windows were never emitted under the key: a control.
+    NeverEmitted,
+}
+
+impl TestId {
+    /// Every test, in the order in which they are reported.
+    pub const ALL: [Self; 9] = [
+        Self::ClosedCells,
+        Self::ClosedSqrt,
+        Self::ClosedInverseVariance,
+        Self::ClosedReference,
+        Self::OpenArgmax,
+        Self::OpenSoft,
+        Self::OpenContrast,
+        Self::Supervised,
+        Self::NeverEmitted,
+    ];
+
+    /// Its name in reports and on the command line.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::ClosedCells => "closed-cells",
+            Self::ClosedSqrt => "closed-sqrt",
+            Self::ClosedInverseVariance => "closed-inverse-variance",
+            Self::ClosedReference => "closed-reference",
+            Self::OpenArgmax => "open-argmax",
+            Self::OpenSoft => "open-soft",
+            Self::OpenContrast => "open-contrast",
+            Self::Supervised => "supervised",
+            Self::NeverEmitted => "never-emitted",
+        }
+    }
+}
+
+impl core::fmt::Display for TestId {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.pad(self.name())
+    }
 }
 
 impl Test {
-    /// Scores and tests.
+    /// Every cell of an exhibit once: [`TestId::ClosedCells`].
     pub fn of(mark: &Mark, exhibit: &Exhibit) -> Self {
-        Self::from_score(mark.scheme().null(), score(mark, exhibit))
+        let score = score(mark, exhibit);
+        Self::from_score(TestId::ClosedCells, mark.scheme().null(), score)
     }
 
-    /// The test of a statistic that was computed elsewhere.
-    pub fn from_score(null: Null, score: Score) -> Self {
+    /// The unweighted test of a statistic that was computed elsewhere.
+    pub fn from_score(id: TestId, null: Null, score: Score) -> Self {
         let Score { cells, sum } = score;
         let cell_mean = if cells == 0 {
             null.mean()
@@ -92,20 +161,61 @@ impl Test {
             null.natural(sum) / cells as f64
         };
         Self {
-            id: TestId::ClosedCells,
+            id,
+            regime: Regime::Clean,
             null,
             n_scored: cells,
-            sum,
+            effective_cells: cells as f64,
+            sum: i128::from(sum),
             mean: cell_mean,
             null_mean: null.mean(),
             z: null.z(cells, sum),
             p: null.upper_tail(cells, sum),
+            method: TailMethod::Exact,
             lower_p: null.lower_tail(cells, sum),
+            saddlepoint: None,
+        }
+    }
+
+    /// The test of a weighted sum under its law.
+    pub(crate) fn from_law(id: TestId, null: Null, law: &WeightedLaw, sum: i128) -> Self {
+        let (p, method) = law.upper_tail(sum);
+        let mirror = law.classes().map(|(weight, cells)| (-weight, cells));
+        let (lower_p, _) = WeightedLaw::of_classes(null, mirror).upper_tail(-sum);
+        let (mut total, mut size, mut squares) = (0.0, 0.0, 0.0);
+        for (weight, cells) in law.classes() {
+            let (weight, cells) = (weight as f64, cells as f64);
+            total += weight * cells;
+            size += weight.abs() * cells;
+            squares += weight * weight * cells;
+        }
+        // Weights that cancel have no mean score.
+        let cancels = total <= 1e-3 * size;
+        let excess = law.z(sum) * law.variance().sqrt();
+        Self {
+            id,
+            regime: Regime::Clean,
+            null,
+            n_scored: law.cells(),
+            effective_cells: if squares > 0.0 {
+                total * total / squares
+            } else {
+                0.0
+            },
+            sum,
+            mean: null.mean() + if cancels { 0.0 } else { excess / total },
+            null_mean: null.mean(),
+            z: law.z(sum),
+            p,
+            method,
+            lower_p,
+            saddlepoint: (method == TailMethod::Chernoff)
+                .then(|| law.saddlepoint(sum) / std::f64::consts::LN_10),
         }
     }
 }
 
-fn as_string<S: Serializer>(value: &u64, serializer: S) -> Result<S::Ok, S::Error> {
+fn as_string<S: Serializer>(value: &i128, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.collect_str(value)
 }
 

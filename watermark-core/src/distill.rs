@@ -1,23 +1,31 @@
 //! A suspect's generations: was it trained on text under this key?
 //!
-//! The closed-model test, in the clean regime: prompts, suspect text and the decision to stop
-//! are independent of the key. The suspect's cells are tested under the key, and the same cells
-//! under decoy keys that nobody used; a control model's generations are tested beside them.
+//! All evidence is of one suspect, and every test asks the same null hypothesis: what the suspect
+//! says is independent of the key. The tests of a report are one family; its p-values are adjusted
+//! after Holm, so that a verdict that picks the best of them keeps its error rate. Beside each
+//! test stand the same numbers under decoy keys that nobody used, and of a control model.
 
 use std::num::NonZeroUsize;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use serde::Serialize;
 
-use crate::detect::{Sample, Test, score};
+use crate::battery::{Battery, Glance, Mismatch};
+use crate::detect::{Sample, Score, Test, TestId};
+use crate::effect::{Effect, Influence};
+use crate::openweights::ScoredText;
 use crate::profile::Mark;
+use crate::reading::ReadingResult;
+use crate::regime::{Chosen, ChosenError, WindowCounts, never_emitted};
 use crate::report::Report;
 use crate::stats::LnP;
+use crate::stats::combine::holm;
 use crate::stats::decoy::{Ks, ks_attained, rank_p};
+use crate::stats::evalue::{LnE, Mixture};
 use crate::window::Exhibit;
 
 /// What goes into [`distill`].
-#[derive(Debug)]
+#[derive(Clone, Copy)]
 pub struct Distillation<'a> {
     /// The mark in question.
     pub mark: &'a Mark,
@@ -25,21 +33,227 @@ pub struct Distillation<'a> {
     pub suspect: &'a Exhibit,
     /// The generations of a model known to be innocent.
     pub control: Option<&'a Exhibit>,
+    /// The suspect's own segments as a reference model reads them.
+    pub reference: Option<&'a [ScoredText]>,
+    /// What the suspect's weights say about neutral text.
+    pub open: Option<Open<'a>>,
+    /// What is known of the text that was written under the key.
+    pub logs: Option<Logs<'a>>,
+    /// The suspect's reading of the logs themselves.
+    pub reading: Option<ReadingResult>,
     /// The same profile under keys that nobody used.
     pub decoys: &'a [Mark],
+    /// Ask in both directions: p becomes twice the smaller tail.
+    pub two_sided: bool,
     /// Threads for the decoys. The report does not depend on it.
     pub threads: NonZeroUsize,
 }
 
-/// Runs the closed-model test; `progress(done)` hears of decoys as they are scored.
-pub fn distill(input: &Distillation<'_>, progress: &(dyn Fn(usize) + Sync)) -> Report {
-    let suspect = Sample::of(input.mark, input.suspect);
-    let control = input.control.map(|control| Sample::of(input.mark, control));
-    let decoys = (!input.decoys.is_empty()).then(|| {
-        let tests = decoy_tests(input, progress);
-        Decoys::of(&suspect.test, &tests)
-    });
-    Report::new(input.mark, suspect, control, decoys)
+/// Open weights: next-token distributions along neutral text that was fixed before the key's
+/// first use.
+#[derive(Clone, Copy, Debug)]
+pub struct Open<'a> {
+    /// The suspect's.
+    pub suspect: &'a [ScoredText],
+    /// A reference's, on the same texts; several are averaged. Without one there is no contrast.
+    pub references: &'a [&'a [ScoredText]],
+    /// Those of a model known to be innocent, on the same texts.
+    pub control: Option<&'a [ScoredText]>,
+}
+
+/// Complete logs of what was written under the key.
+#[derive(Clone, Copy)]
+pub struct Logs<'a> {
+    /// Which windows were emitted, and when first.
+    pub windows: &'a dyn WindowCounts,
+    /// Cells of the supervised test, fixed before the logs were read. Without it the supervised
+    /// evidence is an e-value alone.
+    pub planned: Option<u64>,
+    /// Mean excess of a cell's score over chance in the logs themselves, in natural units.
+    pub effect: Option<f64>,
+}
+
+/// Why evidence does not fit together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum DistillError {
+    /// The reference did not read the suspect's answers.
+    #[error("the reference on the suspect's answers: {0}")]
+    Reference(Mismatch),
+    /// Suspect and reference did not read the same neutral text.
+    #[error("suspect and reference on neutral text: {0}")]
+    Contrast(Mismatch),
+    /// Suspect and control did not read the same neutral text.
+    #[error("control and reference on neutral text: {0}")]
+    Control(Mismatch),
+    /// The logs cannot choose cells.
+    #[error(transparent)]
+    Chosen(#[from] ChosenError),
+}
+
+/// One test with what stands beside it.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Finding {
+    /// The suspect.
+    pub test: Test,
+    /// The p-value that enters the family: the upper tail, or twice the smaller one if the report
+    /// is two-sided.
+    #[serde(rename = "familyPLog10")]
+    pub p: LnP,
+    /// The same after Holm, over all findings of the report.
+    #[serde(rename = "adjustedPLog10")]
+    pub adjusted: LnP,
+    /// The suspect under keys that nobody used.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub decoys: Option<Decoys>,
+    /// The control under this key.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub control: Option<Test>,
+}
+
+/// An e-value with its name.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Betting {
+    /// What it is of.
+    pub id: BettingId,
+    /// log10 E: against the null hypothesis, E is at most 1 on average.
+    #[serde(rename = "eLog10")]
+    pub e: LnE,
+    /// Cells.
+    pub cells: u64,
+}
+
+/// E-values of a report.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum BettingId {
+    /// The suspect's cells in order of appearance.
+    Closed,
+    /// Cells whose windows the logs emitted, in order of emission.
+    Supervised,
+    /// The suspect's reading of the logs.
+    Reading,
+}
+
+/// Runs every test that the evidence allows; `progress(done)` hears of decoys as they are scored,
+/// out of `decoys` times the number of batteries (at most 4).
+///
+/// # Errors
+/// Parts of the evidence do not belong together.
+pub fn distill(
+    input: &Distillation<'_>,
+    progress: &(dyn Fn(usize) + Sync),
+) -> Result<Report, DistillError> {
+    let mark = input.mark;
+    let suspect = Sample::of(mark, input.suspect);
+    let control = input.control.map(|control| Sample::of(mark, control));
+    let mut findings = Vec::new();
+    let done = AtomicUsize::new(0);
+    let mut run = |battery: Battery<'_>, beside: Option<Battery<'_>>| {
+        let decoys = decoys(&battery, input, &|| {
+            progress(done.fetch_add(1, Ordering::Relaxed) + 1);
+        });
+        let controls = beside.map(|battery| battery.tests(mark));
+        for (place, test) in battery.tests(mark).into_iter().enumerate() {
+            findings.push(Finding {
+                p: family_p(&test, input.two_sided),
+                adjusted: LnP::ONE,
+                decoys: decoys.get(place).cloned(),
+                control: controls.as_ref().map(|tests| tests[place].clone()),
+                test,
+            });
+        }
+    };
+    run(
+        Battery::closed(mark, input.suspect),
+        input.control.map(|control| Battery::closed(mark, control)),
+    );
+    if let Some(read) = input.reference {
+        let battery =
+            Battery::reference(mark, input.suspect, read).map_err(DistillError::Reference)?;
+        run(battery, None);
+    }
+    if let Some(open) = input.open {
+        let soft = |texts| Battery::soft(mark, texts);
+        run(soft(open.suspect), open.control.map(soft));
+        if !open.references.is_empty() {
+            let contrast = |texts| Battery::contrast(mark, texts, open.references);
+            let beside = open.control.map(contrast).transpose();
+            run(
+                contrast(open.suspect).map_err(DistillError::Contrast)?,
+                beside.map_err(DistillError::Control)?,
+            );
+        }
+    }
+    let mut bets = vec![closed_bet(mark, input.suspect)];
+    let mut never = None;
+    if let Some(logs) = input.logs {
+        let chosen = Chosen::of(mark, input.suspect, logs.windows)?;
+        bets.push(Betting {
+            id: BettingId::Supervised,
+            e: chosen.e_value(mark),
+            cells: chosen.len() as u64,
+        });
+        if let Some(planned) = logs.planned {
+            let test = chosen.first(mark, planned);
+            findings.push(Finding {
+                p: family_p(&test, input.two_sided),
+                adjusted: LnP::ONE,
+                decoys: None,
+                control: None,
+                test,
+            });
+        }
+        never = Some(never_emitted(mark, input.suspect, logs.windows)?);
+    }
+    if let Some(reading) = input.reading {
+        bets.push(Betting {
+            id: BettingId::Reading,
+            e: reading.e,
+            cells: reading.cells,
+        });
+    }
+    let family: Vec<LnP> = findings.iter().map(|finding| finding.p).collect();
+    for (finding, adjusted) in findings.iter_mut().zip(holm(&family)) {
+        finding.adjusted = adjusted;
+    }
+    let scores = input.suspect.cells().scores(mark);
+    Ok(Report::new(
+        mark,
+        crate::report::Parts {
+            effect: Effect::of(
+                mark,
+                input.suspect,
+                &scores,
+                input.logs.and_then(|l| l.effect),
+            ),
+            influence: Influence::of(mark, input.suspect, &scores),
+            two_sided: input.two_sided,
+            suspect,
+            control,
+            findings,
+            bets,
+            never_emitted: never,
+        },
+    ))
+}
+
+fn family_p(test: &Test, two_sided: bool) -> LnP {
+    if two_sided {
+        test.p.min(test.lower_p).bonferroni(2)
+    } else {
+        test.p
+    }
+}
+
+fn closed_bet(mark: &Mark, exhibit: &Exhibit) -> Betting {
+    let Score { cells, sum } = Score::of(&exhibit.cells().scores(mark));
+    Betting {
+        id: BettingId::Closed,
+        e: Mixture::standard(mark.scheme().null()).ln_e(cells, sum),
+        cells,
+    }
 }
 
 /// The suspect's cells under keys that nobody used.
@@ -48,43 +262,41 @@ pub fn distill(input: &Distillation<'_>, progress: &(dyn Fn(usize) + Sync)) -> R
 pub struct Decoys {
     /// Decoys and the key in question together.
     pub of: u64,
-    /// Place of the key in question among them, 1 for the most striking; ties count against it.
+    /// Place of the key in question among them by standard score, 1 for the most striking; ties
+    /// count against it.
     pub rank: u64,
     /// `log10 (rank / of)`: exact where the text is independent of all these keys. It cannot
     /// fall below `1 / of` and stands beside the tail, never instead of it.
     #[serde(rename = "rankPLog10")]
     pub rank_p: LnP,
-    /// Kolmogorov-Smirnov distance of the decoys' p-values from the uniform law. The law is
-    /// discrete, which makes the test conservative.
+    /// Kolmogorov-Smirnov distance of the decoys' p-values from the uniform law. A discrete law
+    /// makes the test conservative.
     pub ks: Ks,
     /// Mean of the decoys' standard scores.
     pub mean_z: f64,
     /// Their standard deviation.
     pub sd_z: f64,
-    /// log10 of the decoys' p-values, ascending.
+    /// log10 of the decoys' p-values, ascending: exact tails, or the saddlepoint figure where the
+    /// test's own p is a bound (bounds would not look uniform).
     #[serde(rename = "pLog10")]
     pub p: Vec<LnP>,
 }
 
 impl Decoys {
     /// Ranks a test among the same test under decoy keys; there is at least one.
-    fn of(real: &Test, decoys: &[Test]) -> Self {
-        // The smaller p, the larger the striking value.
-        let striking: Vec<f64> = decoys.iter().map(|decoy| -decoy.p.ln()).collect();
-        let below = striking
-            .iter()
-            .filter(|&&value| value < -real.p.ln())
-            .count();
+    fn of(real: Glance, decoys: &[Glance]) -> Self {
+        let striking: Vec<f64> = decoys.iter().map(|decoy| decoy.z).collect();
+        let below = striking.iter().filter(|&&z| z < real.z).count();
         let count = decoys.len() as f64;
-        let mean_z = decoys.iter().map(|decoy| decoy.z).sum::<f64>() / count;
-        let squares = decoys.iter().map(|decoy| (decoy.z - mean_z).powi(2));
+        let mean_z = striking.iter().sum::<f64>() / count;
+        let squares = striking.iter().map(|z| (z - mean_z).powi(2));
         let mut uniforms: Vec<f64> = decoys.iter().map(|decoy| decoy.p.ln().exp()).collect();
         let mut p: Vec<LnP> = decoys.iter().map(|decoy| decoy.p).collect();
-        p.sort_by(|a, b| a.ln().total_cmp(&b.ln()));
+        p.sort_unstable();
         Self {
             of: decoys.len() as u64 + 1,
             rank: (decoys.len() + 1 - below) as u64,
-            rank_p: rank_p(-real.p.ln(), &striking),
+            rank_p: rank_p(real.z, &striking),
             ks: ks_attained(&mut uniforms),
             mean_z,
             sd_z: (squares.sum::<f64>() / (count - 1.0).max(1.0)).sqrt(),
@@ -93,26 +305,48 @@ impl Decoys {
     }
 }
 
-/// The suspect's cells under every decoy, in the decoys' order.
-fn decoy_tests(input: &Distillation<'_>, progress: &(dyn Fn(usize) + Sync)) -> Vec<Test> {
-    let next = AtomicUsize::new(0);
-    let done = AtomicUsize::new(0);
-    let worker = || {
-        let mut tests = Vec::new();
-        while let Some((index, decoy)) = {
-            let index = next.fetch_add(1, Ordering::Relaxed);
-            input.decoys.get(index).map(|decoy| (index, decoy))
-        } {
-            let score = score(decoy, input.suspect);
-            tests.push((index, Test::from_score(decoy.scheme().null(), score)));
-            progress(done.fetch_add(1, Ordering::Relaxed) + 1);
-        }
-        tests
+/// Every test of a battery among its decoys, in the battery's order; empty without decoys.
+pub fn decoys(
+    battery: &Battery<'_>,
+    input: &Distillation<'_>,
+    progress: &(dyn Fn() + Sync),
+) -> Vec<Decoys> {
+    if input.decoys.is_empty() {
+        return Vec::new();
+    }
+    let tables = battery.tables();
+    let glances = in_parallel(input.threads, input.decoys, &|decoy| {
+        let glance = tables.glance(decoy);
+        progress();
+        glance
+    });
+    let real = tables.glance(input.mark);
+    let of_test = |place: usize| {
+        let column: Vec<Glance> = glances.iter().map(|glance| glance[place]).collect();
+        Decoys::of(real[place], &column)
     };
-    let mut tests: Vec<(usize, Test)> = std::thread::scope(|scope| {
-        let workers: Vec<_> = (0..input.threads.get())
-            .map(|_| scope.spawn(worker))
-            .collect();
+    (0..real.len()).map(of_test).collect()
+}
+
+/// Applies `work` to every item, on several threads; results in the items' order.
+fn in_parallel<T: Sync, R: Send>(
+    threads: NonZeroUsize,
+    items: &[T],
+    work: &(dyn Fn(&T) -> R + Sync),
+) -> Vec<R> {
+    let next = AtomicUsize::new(0);
+    let worker = || {
+        let mut results = Vec::new();
+        while let Some((index, item)) = {
+            let index = next.fetch_add(1, Ordering::Relaxed);
+            items.get(index).map(|item| (index, item))
+        } {
+            results.push((index, work(item)));
+        }
+        results
+    };
+    let mut results: Vec<(usize, R)> = std::thread::scope(|scope| {
+        let workers: Vec<_> = (0..threads.get()).map(|_| scope.spawn(worker)).collect();
         workers
             .into_iter()
             .flat_map(|worker| {
@@ -122,6 +356,13 @@ fn decoy_tests(input: &Distillation<'_>, progress: &(dyn Fn(usize) + Sync)) -> V
             })
             .collect()
     });
-    tests.sort_unstable_by_key(|(index, _)| *index);
-    tests.into_iter().map(|(_, test)| test).collect()
+    results.sort_unstable_by_key(|(index, _)| *index);
+    results.into_iter().map(|(_, result)| result).collect()
+}
+
+impl Finding {
+    /// Its test.
+    pub fn id(&self) -> TestId {
+        self.test.id
+    }
 }

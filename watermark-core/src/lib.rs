@@ -50,15 +50,21 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+pub mod anytime;
 pub mod batch;
+pub mod battery;
 pub mod candidates;
 pub mod cells;
 pub mod detect;
 pub mod distill;
+pub mod effect;
 pub mod fixed;
 pub mod key;
+pub mod openweights;
 pub mod prf;
 pub mod profile;
+pub mod reading;
+pub mod regime;
 pub mod report;
 pub mod sampler;
 pub mod scheme;

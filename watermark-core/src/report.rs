@@ -2,8 +2,9 @@
 
 use serde::Serialize;
 
-use crate::detect::Sample;
-use crate::distill::Decoys;
+use crate::detect::{Sample, Test, TestId};
+use crate::distill::{Betting, Decoys, Finding};
+use crate::effect::{Effect, Influence};
 use crate::profile::{Mark, Profile};
 use crate::warning::Warning;
 
@@ -39,14 +40,6 @@ pub struct Tool {
     pub version: &'static str,
 }
 
-/// Under which conditions the p-values hold.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Regime {
-    /// Prompts, text, weights and stopping are independent of the key.
-    Clean,
-}
-
 /// The result of a distillation test.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -58,33 +51,67 @@ pub struct Report {
     pub schema: u32,
     /// What made it.
     pub tool: Tool,
-    /// Under which conditions the p-values hold.
-    pub regime: Regime,
     /// The mark's profile.
     pub profile: Profile,
     /// The key.
     pub key: KeyInfo,
-    /// The suspect.
+    /// Whether the p-values of the family count both tails.
+    pub two_sided: bool,
+    /// The suspect's text, and the plain test of it.
     pub suspect: Sample,
-    /// A model known to be innocent.
+    /// That of a model known to be innocent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub control: Option<Sample>,
-    /// The suspect's cells under keys that nobody used.
+    /// Every test that was run: the family over which p-values are adjusted.
+    pub findings: Vec<Finding>,
+    /// E-values.
+    pub bets: Vec<Betting>,
+    /// Cells that were never emitted under the key: a control, and no part of the family.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub decoys: Option<Decoys>,
+    pub never_emitted: Option<Test>,
+    /// How large the effect is.
+    pub effect: Effect,
+    /// Which prompts carry it.
+    pub influence: Influence,
     /// What a reader must know besides.
     pub warnings: Vec<Warning>,
 }
 
+/// What a report is put together from.
+#[derive(Clone, Debug)]
+pub struct Parts {
+    /// [`Report::two_sided`].
+    pub two_sided: bool,
+    /// [`Report::suspect`].
+    pub suspect: Sample,
+    /// [`Report::control`].
+    pub control: Option<Sample>,
+    /// [`Report::findings`].
+    pub findings: Vec<Finding>,
+    /// [`Report::bets`].
+    pub bets: Vec<Betting>,
+    /// [`Report::never_emitted`].
+    pub never_emitted: Option<Test>,
+    /// [`Report::effect`].
+    pub effect: Effect,
+    /// [`Report::influence`].
+    pub influence: Influence,
+}
+
 impl Report {
     /// Puts the parts together and adds the warnings that they give rise to.
-    pub fn new(
-        mark: &Mark,
-        suspect: Sample,
-        control: Option<Sample>,
-        decoys: Option<Decoys>,
-    ) -> Self {
-        let warnings = Warning::of(&suspect, control.as_ref(), decoys.as_ref());
+    pub fn new(mark: &Mark, parts: Parts) -> Self {
+        let warnings = Warning::of(&parts);
+        let Parts {
+            two_sided,
+            suspect,
+            control,
+            findings,
+            bets,
+            never_emitted,
+            effect,
+            influence,
+        } = parts;
         Self {
             kind: "watermark.report",
             schema: 1,
@@ -92,13 +119,34 @@ impl Report {
                 name: env!("CARGO_PKG_NAME"),
                 version: env!("CARGO_PKG_VERSION"),
             },
-            regime: Regime::Clean,
             profile: mark.profile().clone(),
             key: KeyInfo::of(mark),
+            two_sided,
             suspect,
             control,
-            decoys,
+            findings,
+            bets,
+            never_emitted,
+            effect,
+            influence,
             warnings,
         }
+    }
+
+    /// The finding of a test, if it was run.
+    pub fn finding(&self, id: TestId) -> Option<&Finding> {
+        self.findings.iter().find(|finding| finding.id() == id)
+    }
+
+    /// The decoys of a test, if it was run among decoys.
+    pub fn decoys(&self, id: TestId) -> Option<&Decoys> {
+        self.finding(id).and_then(|finding| finding.decoys.as_ref())
+    }
+
+    /// The finding with the smallest adjusted p-value.
+    pub fn strongest(&self) -> Option<&Finding> {
+        self.findings
+            .iter()
+            .min_by_key(|finding| (finding.adjusted, finding.p))
     }
 }

@@ -5,6 +5,8 @@ use core::fmt;
 use serde::Serialize;
 
 use crate::detect::Test;
+use crate::distill::Finding;
+use crate::report::Report;
 
 /// When a result counts as a rejection.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
@@ -38,7 +40,27 @@ pub enum Verdict {
 }
 
 impl Verdict {
-    /// Applies a policy.
+    /// Applies a policy to the family of a report: rejected if a test with enough cells has an
+    /// adjusted p-value of at most alpha.
+    ///
+    /// Tests with too few cells can only be hidden by this, not found: they were counted when the
+    /// others were adjusted.
+    pub fn of_report(report: &Report, policy: &Policy) -> Self {
+        let enough = |finding: &&Finding| finding.test.n_scored >= policy.min_cells;
+        let smallest = report
+            .findings
+            .iter()
+            .filter(enough)
+            .map(|finding| finding.adjusted)
+            .min();
+        match smallest {
+            None => Self::InsufficientEvidence,
+            Some(p) if p.ln() <= policy.alpha.ln() => Self::Rejected,
+            Some(_) => Self::NotRejected,
+        }
+    }
+
+    /// Applies a policy to one test.
     pub fn of(test: &Test, policy: &Policy) -> Self {
         if test.n_scored < policy.min_cells {
             Self::InsufficientEvidence

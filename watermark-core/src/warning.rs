@@ -2,8 +2,8 @@
 
 use serde::Serialize;
 
-use crate::detect::Sample;
-use crate::distill::Decoys;
+use crate::detect::TestId;
+use crate::report::Parts;
 
 /// A fact about the sample, with what it means for the result and what to do.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -39,7 +39,26 @@ pub enum Warning {
     },
     /// The control model shows the mark too.
     ControlFires {
+        /// The test.
+        test: TestId,
         /// log10 p of the control.
+        p_log10: f64,
+    },
+    /// Cells fire whose windows were never emitted under the key.
+    NeverEmittedFires {
+        /// log10 p of those cells.
+        p_log10: f64,
+    },
+    /// The effect is half the marked text's own, or more.
+    StrongTransfer {
+        /// The effect as a share of the marked text's.
+        share: f64,
+    },
+    /// Without one prompt the result changes sides.
+    OnePromptDecides {
+        /// The prompt's number.
+        source: u32,
+        /// log10 p of the rest.
         p_log10: f64,
     },
 }
@@ -49,8 +68,9 @@ const DIAGNOSTIC_LOG10: f64 = -5.0;
 
 impl Warning {
     /// The warnings that the parts of a report give rise to.
-    pub fn of(suspect: &Sample, control: Option<&Sample>, decoys: Option<&Decoys>) -> Vec<Self> {
+    pub(crate) fn of(parts: &Parts) -> Vec<Self> {
         let mut warnings = Vec::new();
+        let suspect = &parts.suspect;
         let counts = &suspect.counts;
         let share = |part: u64| part as f64 / counts.tokens.max(1) as f64;
         if suspect.test.n_scored == 0 {
@@ -71,20 +91,44 @@ impl Warning {
                 p_log10: suspect.test.lower_p.log10(),
             });
         }
-        match decoys {
+        let decoys = parts.findings.iter().filter_map(|f| f.decoys.as_ref());
+        match decoys.map(|decoys| decoys.ks.p).min() {
             None => warnings.push(Self::NoDecoys),
-            Some(decoys) if decoys.ks.p.log10() < DIAGNOSTIC_LOG10 => {
-                warnings.push(Self::DecoysNotUniform {
-                    p_log10: decoys.ks.p.log10(),
-                });
+            Some(p) if p.log10() < DIAGNOSTIC_LOG10 => {
+                warnings.push(Self::DecoysNotUniform { p_log10: p.log10() });
             }
             Some(_) => {}
         }
-        if let Some(control) = control
-            && control.test.p.log10() < DIAGNOSTIC_LOG10
+        let controls = parts.findings.iter().filter_map(|f| f.control.as_ref());
+        if let Some(control) = controls.min_by_key(|test| test.p)
+            && control.p.log10() < DIAGNOSTIC_LOG10
         {
             warnings.push(Self::ControlFires {
-                p_log10: control.test.p.log10(),
+                test: control.id,
+                p_log10: control.p.log10(),
+            });
+        }
+        if let Some(never) = &parts.never_emitted
+            && never.p.log10() < DIAGNOSTIC_LOG10
+        {
+            warnings.push(Self::NeverEmittedFires {
+                p_log10: never.p.log10(),
+            });
+        }
+        if let Some(share) = parts.effect.transfer.filter(|&share| share >= 0.5) {
+            warnings.push(Self::StrongTransfer { share });
+        }
+        let strong = parts
+            .findings
+            .iter()
+            .any(|f| f.id() == parts.influence.id && f.test.p.log10() < DIAGNOSTIC_LOG10);
+        if let Some(without) = parts.influence.largest.first()
+            && strong
+            && without.p.log10() > DIAGNOSTIC_LOG10
+        {
+            warnings.push(Self::OnePromptDecides {
+                source: without.source,
+                p_log10: without.p.log10(),
             });
         }
         warnings
@@ -109,8 +153,17 @@ impl Warning {
             Self::DecoysNotUniform { p_log10 } => format!(
                 "p-values under keys that nobody used are not uniform (10^{p_log10:.1}): the p-value cannot be relied on"
             ),
-            Self::ControlFires { p_log10 } => format!(
-                "the control shows the mark as well (p = 10^{p_log10:.1}): it is no control, or the text of both comes from elsewhere"
+            Self::ControlFires { test, p_log10 } => format!(
+                "the control shows the mark as well ({test}, p = 10^{p_log10:.1}): it is no control, or the text of both comes from elsewhere"
+            ),
+            Self::NeverEmittedFires { p_log10 } => format!(
+                "cells fire that were never emitted under the key (p = 10^{p_log10:.1}): consistent with relaying our service; test that first"
+            ),
+            Self::StrongTransfer { share } => format!(
+                "the effect is {share:.2} of the marked text's own: consistent with relaying our service; test that first"
+            ),
+            Self::OnePromptDecides { source, p_log10 } => format!(
+                "without the answers to prompt {source} p is 10^{p_log10:.1}: one prompt carries the result"
             ),
         }
     }
@@ -129,6 +182,13 @@ impl Warning {
                 "do not use this result; report the exhibit as a defect"
             }
             Self::ControlFires { .. } => "find out how the control was trained before concluding",
+            Self::NeverEmittedFires { .. } => {
+                "check that the logs are complete, and ask the suspect through another route"
+            }
+            Self::StrongTransfer { .. } => {
+                "compare with students of known training, and ask the suspect through another route"
+            }
+            Self::OnePromptDecides { .. } => "look at that prompt's answers; collect more prompts",
         }
     }
 }

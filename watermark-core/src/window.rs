@@ -129,16 +129,8 @@ impl Exhibit {
             let outside = if width == 0 { cell } else { &cell[..width] };
             if !self.excluded.is_empty() && self.excluded.contains(&fingerprint(outside)) {
                 self.counts.excluded += 1;
-                continue;
-            }
-            let next = self.cells.len() as u32;
-            let index = *self.seen.entry(fingerprint(cell)).or_insert(next);
-            self.places.push(index);
-            if index == next {
-                self.counts.cells += 1;
-                self.cells.push(cell);
             } else {
-                self.counts.repeated += 1;
+                self.count(cell);
             }
         }
     }
@@ -174,6 +166,38 @@ impl Exhibit {
             .iter()
             .zip(ends.chain([self.places.len()]))
             .map(|(&(start, source), end)| (source, &self.places[start..end]))
+    }
+
+    /// The exhibit without the answers to one prompt; its exclusions stay.
+    #[must_use]
+    pub fn without(&self, source: u32) -> Self {
+        let mut rest = Self {
+            excluded: self.excluded.clone(),
+            ..Self::new(self.context_width())
+        };
+        for (other, places) in self.stretches().filter(|&(other, _)| other != source) {
+            rest.counts.segments += 1;
+            rest.counts.tokens += places.len() as u64;
+            rest.stretches.push((rest.places.len(), other));
+            for &place in places {
+                let (window, token) = self.cells.get(place as usize);
+                rest.count(&[window, &[token]].concat());
+            }
+        }
+        rest
+    }
+
+    /// Takes in one counted position.
+    fn count(&mut self, cell: &[u32]) {
+        let next = self.cells.len() as u32;
+        let index = *self.seen.entry(fingerprint(cell)).or_insert(next);
+        self.places.push(index);
+        if index == next {
+            self.counts.cells += 1;
+            self.cells.push(cell);
+        } else {
+            self.counts.repeated += 1;
+        }
     }
 
     /// Whether a window stands in one of the prompts.

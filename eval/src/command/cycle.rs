@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use sha2::{Digest, Sha256};
+use watermark_core::detect::TestId;
 use watermark_core::hex;
 use watermark_core::profile::Profile;
 use watermark_core::text::{HfTokenizer, Tokenizer};
@@ -217,7 +218,7 @@ fn print(outcome: &Outcome) {
             point.tokens, point.n_scored, point.suspect, point.control, point.decoys[0]
         );
     }
-    if let Some(decoys) = &outcome.report.decoys {
+    if let Some(decoys) = outcome.report.decoys(TestId::ClosedCells) {
         println!(
             "\nrank {} of {}; decoys uniform: p = {}",
             decoys.rank, decoys.of, decoys.ks.p

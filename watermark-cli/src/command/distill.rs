@@ -51,13 +51,18 @@ pub(super) fn run(arguments: &Distill) -> Result<ExitCode, CliError> {
             mark,
             suspect: &suspect,
             control: control.as_ref(),
+            reference: None,
+            open: None,
+            logs: None,
+            reading: None,
             decoys: &decoys,
+            two_sided: false,
             threads: arguments.threads,
         },
         &|done| bar.set_position(done as u64),
-    );
+    )?;
     bar.finish_and_clear();
-    let verdict = Verdict::of(&report.suspect.test, &policy);
+    let verdict = Verdict::of_report(&report, &policy);
     match arguments.format {
         Format::Human => print!("{}", report_text(&report, &policy)),
         Format::Json | Format::Jsonl => print_json(&serde_json::json!({

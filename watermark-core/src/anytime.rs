@@ -1,0 +1,322 @@
+//! For someone who pays by the query: test after every answer, and stop when decided.
+//!
+//! Every new cell is a bet at the odds of the null law, and what the bets have made of one unit is an
+//! e-value: under H0 it reaches 1 / alpha with probability at most alpha, however often one looks
+//! (Ville 1939). So sampling may stop at the first look that shows it, or when it has become
+//! improbable, and the claim stands. After stopping E is reported, and 1 / E as p.
+//!
+//! Conditions (the clean regime): prompts and the order of the questions do not depend on the key; every
+//! answer is taken in, in order, none left out after its scores were seen. The state remembers the cells,
+//! so that a later session does not bet on a coin again.
+
+use serde::{Deserialize, Serialize};
+
+use crate::detect::Score;
+use crate::profile::Mark;
+use crate::stats::LnP;
+use crate::stats::evalue::{LnE, Mixture};
+use crate::window::Exhibit;
+
+/// The value of a state's `schema` field.
+pub const STATE_SCHEMA: &str = "watermark.anytime/1";
+
+/// Everything that was asked so far, in a form that can be saved between sessions. It holds token
+/// ids, and no key.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct State {
+    /// [`STATE_SCHEMA`].
+    pub schema: String,
+    /// The key's public name.
+    pub key_id: String,
+    /// The profile's id.
+    pub profile: String,
+    /// What happened, in order: a prompt excludes windows from there on.
+    pub events: Vec<Event>,
+    /// Looks so far.
+    pub looks: u64,
+}
+
+/// What a state remembers.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Event {
+    /// The token ids of a prompt.
+    Prompt(Vec<u32>),
+    /// The token ids of an answer.
+    Answer(Vec<u32>),
+}
+
+/// Why a state cannot be gone on with.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum StateError {
+    /// Not JSON of this form.
+    #[error("{0}")]
+    Json(String),
+    /// Another schema.
+    #[error("`schema` is `{0}`; this version reads `{STATE_SCHEMA}`")]
+    Schema(String),
+    /// Begun under another key or profile.
+    #[error("it was begun under {field} {found}, not {given}; a bet cannot change its key midway")]
+    Other {
+        /// `key` or `profile`.
+        field: &'static str,
+        /// In the state.
+        found: String,
+        /// Now.
+        given: String,
+    },
+}
+
+/// A running test.
+#[derive(Debug)]
+pub struct Watch<'m> {
+    mark: &'m Mark,
+    state: State,
+    exhibit: Exhibit,
+}
+
+/// What a look shows.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Look {
+    /// Tokens so far.
+    pub tokens: u64,
+    /// Cells bet on.
+    pub cells: u64,
+    /// log10 E.
+    #[serde(rename = "eLog10")]
+    pub e: LnE,
+    /// log10 of 1 / E: valid at any look.
+    #[serde(rename = "pLog10")]
+    pub p: LnP,
+    /// What to do.
+    pub advice: Advice,
+    /// Probability of reaching 1 / alpha within the planned cells if the effect is as large as a
+    /// 95 % confidence limit still allows; absent without a plan.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reach: Option<f64>,
+}
+
+/// What to do after a look.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Advice {
+    /// E has reached 1 / alpha.
+    Decided,
+    /// Reaching it within the plan has become improbable.
+    Futile,
+    /// Neither.
+    GoOn,
+}
+
+/// When to stop.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Stopping {
+    /// Decided when E is at least 1 / alpha.
+    pub alpha: f64,
+    /// Cells that one is willing to pay for; without it nothing is futile.
+    pub planned: Option<u64>,
+}
+
+/// Below this probability of still succeeding it is futile.
+const CHANCE: f64 = 0.05;
+
+impl<'m> Watch<'m> {
+    /// Nothing asked yet.
+    pub fn new(mark: &'m Mark) -> Self {
+        let state = State {
+            schema: STATE_SCHEMA.to_owned(),
+            key_id: mark.key_id().to_string(),
+            profile: mark.profile().id.clone(),
+            events: Vec::new(),
+            looks: 0,
+        };
+        Self {
+            mark,
+            state,
+            exhibit: Exhibit::new(mark.scheme().context_width()),
+        }
+    }
+
+    /// Goes on from a saved state.
+    ///
+    /// # Errors
+    /// It is not of this form, or belongs to another key or profile.
+    pub fn resume(mark: &'m Mark, json: &str) -> Result<Self, StateError> {
+        let state: State =
+            serde_json::from_str(json).map_err(|error| StateError::Json(error.to_string()))?;
+        if state.schema != STATE_SCHEMA {
+            return Err(StateError::Schema(state.schema));
+        }
+        let mut watch = Self::new(mark);
+        for (field, found, given) in [
+            ("key", &state.key_id, &watch.state.key_id),
+            ("profile", &state.profile, &watch.state.profile),
+        ] {
+            if found != given {
+                return Err(StateError::Other {
+                    field,
+                    found: found.clone(),
+                    given: given.clone(),
+                });
+            }
+        }
+        for event in &state.events {
+            match event {
+                Event::Prompt(prompt) => watch.exhibit.exclude(prompt),
+                Event::Answer(answer) => watch.exhibit.push(answer),
+            }
+        }
+        watch.state = state;
+        Ok(watch)
+    }
+
+    /// The state, to be saved.
+    pub fn state(&self) -> &State {
+        &self.state
+    }
+
+    /// The answers taken in so far.
+    pub fn answers(&self) -> usize {
+        let is_answer = |event: &&Event| matches!(event, Event::Answer(_));
+        self.state.events.iter().filter(is_answer).count()
+    }
+
+    /// A prompt that will be asked: its windows do not count from here on. Declare all prompts before the
+    /// first answer where that is possible.
+    pub fn exclude(&mut self, prompt: &[u32]) {
+        let known = |event: &Event| matches!(event, Event::Prompt(known) if known == prompt);
+        if !self.state.events.iter().any(known) {
+            self.exhibit.exclude(prompt);
+            self.state.events.push(Event::Prompt(prompt.to_vec()));
+        }
+    }
+
+    /// The next answer.
+    pub fn push(&mut self, answer: &[u32]) {
+        self.exhibit.push(answer);
+        self.state.events.push(Event::Answer(answer.to_vec()));
+    }
+
+    /// Looks at the bets so far.
+    pub fn look(&mut self, stopping: &Stopping) -> Look {
+        self.state.looks += 1;
+        let Score { cells, sum } = Score::of(&self.exhibit.cells().scores(self.mark));
+        let mixture = Mixture::standard(self.mark.scheme().null());
+        let e = mixture.ln_e(cells, sum);
+        let futility = stopping
+            .planned
+            .map(|planned| mixture.futility(cells, sum, planned, stopping.alpha, CHANCE));
+        let advice = if e.ln() >= -stopping.alpha.ln() {
+            Advice::Decided
+        } else if futility.is_some_and(|futility| futility.futile) {
+            Advice::Futile
+        } else {
+            Advice::GoOn
+        };
+        Look {
+            tokens: self.exhibit.counts().tokens,
+            cells,
+            e,
+            p: e.to_p(),
+            advice,
+            reach: futility.map(|futility| futility.reach.ln().exp()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::key::{Epoch, SlotKey};
+    use crate::profile::Profile;
+
+    fn mark(byte: u8) -> Mark {
+        let key = SlotKey::from_parts([byte; 32], Epoch::new("t").unwrap(), 0);
+        Profile::built_in("greenlist-h1")
+            .unwrap()
+            .bind(&key)
+            .unwrap()
+    }
+
+    fn answer(mark: &Mark, start: u32) -> Vec<u32> {
+        let scheme = mark.scheme();
+        let mut text = vec![start];
+        for step in 0..40 {
+            let row = scheme.row(&text[text.len() - 1..]);
+            let from = (start * 31 + step * 17) % 900;
+            let next = (from..).find(|&token| scheme.score(&row, token) == 1 || token % 3 == 0);
+            text.push(next.unwrap());
+        }
+        text
+    }
+
+    #[test]
+    fn a_saved_watch_goes_on_as_if_never_stopped() {
+        let mark = mark(3);
+        let stopping = Stopping {
+            alpha: 1e-5,
+            planned: Some(5000),
+        };
+        let mut whole = Watch::new(&mark);
+        let mut parts = Watch::new(&mark);
+        let mut decided = None;
+        for start in 0..30 {
+            for watch in [&mut whole, &mut parts] {
+                watch.exclude(&[start, start + 1]);
+                watch.push(&answer(&mark, start));
+            }
+            let look = whole.look(&stopping);
+            assert_eq!(look, parts.look(&stopping));
+            if look.advice == Advice::Decided {
+                decided.get_or_insert(start);
+            }
+            let json = serde_json::to_string(parts.state()).unwrap();
+            parts = Watch::resume(&mark, &json).unwrap();
+        }
+        assert!(decided.is_some_and(|start| start < 25), "{decided:?}");
+        // The same answers again bet on no coin twice.
+        let before = whole.look(&stopping);
+        whole.push(&answer(&mark, 3));
+        assert_eq!(whole.look(&stopping).cells, before.cells);
+    }
+
+    #[test]
+    fn text_without_the_mark_is_given_up() {
+        let mark = mark(3);
+        let mut watch = Watch::new(&mark);
+        let stopping = Stopping {
+            alpha: 1e-5,
+            planned: Some(3000),
+        };
+        let mut given_up = None;
+        for start in 0..80 {
+            let text: Vec<u32> = (0..40u32)
+                .map(|i| (i * (start + 7) + start * 13) % 997)
+                .collect();
+            watch.push(&text);
+            let look = watch.look(&stopping);
+            assert!(look.p.log10() > -5.0);
+            if look.advice == Advice::Futile {
+                given_up.get_or_insert(look.cells);
+            }
+        }
+        assert!(given_up.is_some_and(|cells| cells < 3000), "{given_up:?}");
+    }
+
+    #[test]
+    fn a_state_of_another_key_is_refused() {
+        let first = mark(3);
+        let other = mark(4);
+        let json = serde_json::to_string(Watch::new(&first).state()).unwrap();
+        let error = Watch::resume(&other, &json).unwrap_err();
+        assert!(matches!(error, StateError::Other { field: "key", .. }));
+        assert!(Watch::resume(&first, "{}").is_err());
+        let newer = json.replace("anytime/1", "anytime/2");
+        assert!(matches!(
+            Watch::resume(&first, &newer),
+            Err(StateError::Schema(_))
+        ));
+    }
+}
