@@ -6,6 +6,7 @@
 
 pub mod demo;
 pub mod embedded;
+pub mod files;
 pub mod generate;
 pub mod measure;
 pub mod model;
