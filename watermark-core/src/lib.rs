@@ -56,6 +56,7 @@ pub mod detect;
 pub mod distill;
 pub mod fixed;
 pub mod key;
+pub mod openweights;
 pub mod prf;
 pub mod profile;
 pub mod report;
