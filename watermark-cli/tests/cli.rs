@@ -59,6 +59,12 @@ fn line_of(path: &Path) -> String {
     std::fs::read_to_string(path).unwrap().trim().to_owned()
 }
 
+/// Another last character: a random key need not have any given one in it.
+fn garble(line: &str) -> String {
+    let last = if line.ends_with('Q') { 'P' } else { 'Q' };
+    format!("{}{last}", &line[..line.len() - 1])
+}
+
 #[test]
 fn keys() {
     use std::os::unix::fs::PermissionsExt;
@@ -76,7 +82,7 @@ fn keys() {
         ("text.key", "hello".to_owned(), "not a key"),
         (
             "garbled.key",
-            line_of(&bench.path("m.key")).replace('Q', "P"),
+            garble(&line_of(&bench.path("m.key"))),
             "garbled",
         ),
     ] {
