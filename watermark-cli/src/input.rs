@@ -31,10 +31,16 @@ use crate::cli::FormArgs;
 mod batch;
 mod fields;
 mod harness;
+#[cfg_attr(
+    not(test),
+    expect(dead_code, reason = "the test with open weights will read it")
+)]
+pub(crate) mod logprobs;
 mod messages;
 mod reader;
 mod records;
 mod table;
+mod vocabulary;
 
 use fields::Object;
 use reader::Reader;
