@@ -7,6 +7,8 @@ use tokenizers::models::bpe::{BPE, BpeTrainer};
 use tokenizers::pre_tokenizers::byte_level::ByteLevel;
 use tokenizers::{AddedToken, DecoderWrapper, Tokenizer};
 
+use crate::files;
+
 /// The token that starts every document; its id is 0.
 pub const DOCUMENT_START: &str = "<|endoftext|>";
 
@@ -36,6 +38,9 @@ pub enum SourceError {
     /// No text.
     #[error("{}: no .txt file with text in it", .0.display())]
     Empty(PathBuf),
+    /// The directory cannot be listed.
+    #[error("text {0}")]
+    List(#[from] files::ListError),
     /// The trainer failed.
     #[error("cannot train a tokenizer: {0}")]
     Tokenizer(tokenizers::Error),
@@ -48,12 +53,9 @@ impl Source {
     /// # Errors
     /// The directory or a file cannot be read, a file is not UTF-8, or there is no text.
     pub fn read(directory: &Path, hold_out: usize) -> Result<Self, SourceError> {
-        let mut files = Vec::new();
-        list(directory, &mut files)?;
-        files.sort_unstable();
         let mut source = Self::default();
         let mut kept = 0;
-        for path in files {
+        for path in files::below(directory, &["txt"])? {
             let text = std::fs::read_to_string(&path).map_err(|error| SourceError::Io {
                 path: path.clone(),
                 source: error,
@@ -75,22 +77,6 @@ impl Source {
         }
         Ok(source)
     }
-}
-
-fn list(directory: &Path, files: &mut Vec<PathBuf>) -> Result<(), SourceError> {
-    let io = |source| SourceError::Io {
-        path: directory.to_owned(),
-        source,
-    };
-    for entry in std::fs::read_dir(directory).map_err(io)? {
-        let path = entry.map_err(io)?.path();
-        if path.is_dir() {
-            list(&path, files)?;
-        } else if path.extension().is_some_and(|extension| extension == "txt") {
-            files.push(path);
-        }
-    }
-    Ok(())
 }
 
 /// Sentences joined until [`PASSAGE`] bytes are reached; line breaks and runs of spaces become

@@ -165,7 +165,7 @@ pub(crate) struct Detect {
     pub(crate) mark: MarkArgs,
     #[command(flatten)]
     pub(crate) policy: PolicyArgs,
-    /// Files or directories of .txt and .jsonl files; `-` reads standard input.
+    /// Files or directories of .txt, .jsonl and .parquet files; `-` reads standard input.
     #[arg(required = true)]
     pub(crate) inputs: Vec<PathBuf>,
     #[command(flatten)]
@@ -178,9 +178,14 @@ pub(crate) struct Detect {
 /// What inputs are.
 #[derive(Args)]
 pub(crate) struct FormArgs {
-    /// What the inputs are; by default a name ending in .jsonl is JSONL and all else is text.
+    /// What the inputs are; by default names ending in .jsonl and .parquet say so, and all else
+    /// is text.
     #[arg(long, value_enum, default_value_t = InputForm::Auto)]
     pub(crate) input: InputForm,
+    /// Requests (a batch's input file) that the answers belong to by `custom_id`: what stands in
+    /// them is no evidence.
+    #[arg(long, value_name = "FILE.jsonl")]
+    pub(crate) requests: Vec<PathBuf>,
 }
 
 /// What an input is.
@@ -192,6 +197,8 @@ pub(crate) enum InputForm {
     Text,
     /// One object a line.
     Jsonl,
+    /// One answer a row.
+    Parquet,
 }
 
 #[derive(Args)]
@@ -223,7 +230,7 @@ pub(crate) struct Distill {
 pub(crate) struct Explain {
     #[command(flatten)]
     pub(crate) mark: MarkArgs,
-    /// One file; `-` reads standard input. Of JSONL, every line is explained.
+    /// One file; `-` reads standard input. Of JSONL and Parquet, every answer is explained.
     pub(crate) input_file: PathBuf,
     #[command(flatten)]
     pub(crate) form: FormArgs,

@@ -1,30 +1,126 @@
-//! Texts and token ids from files, directories and standard input.
+//! Answers and their prompts from files, directories and standard input.
+//!
+//! Every form is recognised by its fields; JSONL and Parquet rows are read alike. A field that
+//! is `null` counts as absent.
+//!
+//! | form | recognised by | answer | context, whose windows are excluded |
+//! |---|---|---|---|
+//! | plain text | the file's name, or `--input text` | the file | none |
+//! | record | none of those below | ids: `token_ids`, `response_token_ids`, `output_token_ids`; or text: `text`, `output`, `response`, `result`, `generation`, `completion`, with `reasoning` or `reasoning_content` as a stretch before it; or the assistant's last turn in `messages` | `prompt_token_ids` or `prompt` (text, ids, messages); `system`; all else in `messages` |
+//! | transcript of `generate` | a record with `session` | its `token_ids`, split at `session.segments` | as a record |
+//! | batch response: OpenAI, `vllm run-batch` | `custom_id` and an object `response` | every choice: `message` (reasoning, content, refusal) or `text`, or its `token_ids` | `prompt_token_ids`, or the request with the same `custom_id` |
+//! | batch request | `custom_id` and an object `body`; or the file is given as `--requests` | none | `body.messages`, `body.tools`, `body.prompt` |
+//! | bare response | a list `choices` | as a batch response | `prompt_token_ids` |
+//! | lm-evaluation-harness sample | `doc_id` and `resps` | every text of `resps`, else of `filtered_resps` | `arg_0` of every instance in `arguments` |
+//!
+//! Where an answer has ids and text, the ids are taken: tokenising a text again need not give the
+//! tokens that were sampled. Failed requests of a batch, and a sample that stands again under
+//! another filter, are counted and skipped.
 
+use std::fmt;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
+use serde::Serialize;
 use serde_json::Value;
 use watermark_core::text::Tokenizer;
+use watermark_eval::files;
 
-use crate::cli::InputForm;
+use crate::cli::FormArgs;
+
+mod batch;
+mod fields;
+mod harness;
+#[cfg_attr(
+    not(test),
+    expect(dead_code, reason = "the test with open weights will read it")
+)]
+pub(crate) mod logprobs;
+mod messages;
+mod reader;
+mod records;
+mod table;
+mod vocabulary;
+
+use fields::Object;
+use reader::Reader;
 
 /// A file above this is refused: split it. (Streaming detection comes with larger corpora.)
 const MAX_BYTES: u64 = 1 << 30;
 
-/// The fields that hold an answer's ids and text, and a prompt's, first match first.
-const ANSWER_IDS: [&str; 2] = ["token_ids", "response_token_ids"];
-const ANSWER_TEXT: [&str; 4] = ["text", "output", "response", "result"];
-const PROMPT_IDS: &str = "prompt_token_ids";
-const PROMPT_TEXT: &str = "prompt";
+/// The files that are looked for in directories.
+const EXTENSIONS: [&str; 3] = ["jsonl", "parquet", "txt"];
 
-/// One answer or document.
+/// One answer, or the last turn of a conversation.
+#[derive(Debug)]
 pub(crate) struct Item {
-    /// File, or file and line.
+    /// File, or file and line or row; with `#2` for the second of several answers there.
     pub(crate) name: String,
-    /// The prompt's tokens; empty where none was given.
-    pub(crate) prompt: Vec<u32>,
-    /// The tokens to score.
-    pub(crate) tokens: Vec<u32>,
+    /// Token sequences that the model read: system prompt, turns, prompt. Empty where none was
+    /// given.
+    pub(crate) contexts: Vec<Vec<u32>>,
+    /// The stretches of tokens to score. An empty answer is one empty stretch.
+    pub(crate) segments: Vec<Vec<u32>>,
+    /// Which prompt this answers: equal for answers to equal prompts. A digest of the contexts,
+    /// else the `custom_id` or `doc_id`.
+    pub(crate) source: Option<String>,
+}
+
+/// What was read.
+#[derive(Debug)]
+pub(crate) struct Inputs {
+    /// The answers, in the order given.
+    pub(crate) items: Vec<Item>,
+    /// How many of them.
+    pub(crate) counts: Counts,
+}
+
+/// `answers = answers_from_ids + answers_from_text`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Counts {
+    /// Answers, empty ones included.
+    pub(crate) answers: u64,
+    /// Taken as token ids, as they were sampled.
+    pub(crate) answers_from_ids: u64,
+    /// Tokenised from text here.
+    pub(crate) answers_from_text: u64,
+    /// Failed requests.
+    pub(crate) skipped: u64,
+    /// Lines that give an answer again, under another filter.
+    pub(crate) repeated: u64,
+}
+
+/// An answer before it has its name.
+struct Answer {
+    contexts: Vec<Vec<u32>>,
+    segments: Vec<Vec<u32>>,
+    from_ids: bool,
+    /// The prompt's name, where the contexts do not tell.
+    name: Option<String>,
+}
+
+/// A line or a row, counted from 1.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Place {
+    Line(usize),
+    Row(usize),
+}
+
+impl Place {
+    fn number(self) -> usize {
+        let (Self::Line(number) | Self::Row(number)) = self;
+        number
+    }
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Line(number) => write!(f, "line {number}"),
+            Self::Row(number) => write!(f, "row {number}"),
+        }
+    }
 }
 
 /// Why an input could not be read.
@@ -41,55 +137,60 @@ pub(crate) enum InputError {
     NotUtf8 { path: PathBuf, offset: usize },
     #[error("{} is binary (a NUL at byte {offset}); give text, or token ids as JSONL", path.display())]
     Binary { path: PathBuf, offset: usize },
-    #[error("{} has no .txt or .jsonl file", .0.display())]
+    #[error("{} has no .txt or .jsonl or .parquet file", .0.display())]
     EmptyDirectory(PathBuf),
-    #[error("{}, line {line}: {message}", path.display())]
-    Line {
+    #[error("{}, {place}: {message}", path.display())]
+    Record {
         path: PathBuf,
-        line: usize,
+        place: Place,
         message: String,
     },
+    #[error("{}: {message}", path.display())]
+    Table { path: PathBuf, message: String },
+    #[error("{name}: no request has the custom_id `{custom_id}`")]
+    NoRequest { name: String, custom_id: String },
 }
 
-/// Reads everything, in the order given; directories in the order of their paths.
+impl From<files::ListError> for InputError {
+    fn from(error: files::ListError) -> Self {
+        Self::Io {
+            path: error.path,
+            source: error.source,
+        }
+    }
+}
+
+/// Reads everything, in the order given; directories in the order of their paths. What was
+/// skipped is said on standard error.
 pub(crate) fn read_all(
     inputs: &[PathBuf],
-    form: InputForm,
+    form: &FormArgs,
     tokenizer: &dyn Tokenizer,
-) -> Result<Vec<Item>, InputError> {
-    let mut items = Vec::new();
+) -> Result<Inputs, InputError> {
+    let mut reader = Reader::new(tokenizer);
+    reader.requests(&form.requests)?;
     for input in inputs {
         if input.is_dir() {
-            let mut files = Vec::new();
-            list(input, &mut files)?;
+            let files = files::below(input, &EXTENSIONS)?;
             if files.is_empty() {
                 return Err(InputError::EmptyDirectory(input.clone()));
             }
-            files.sort_unstable();
             for file in files {
-                read(&file, form, tokenizer, &mut items)?;
+                reader.file(&file, form.input)?;
             }
         } else {
-            read(input, form, tokenizer, &mut items)?;
+            reader.file(input, form.input)?;
         }
     }
-    Ok(items)
+    reader.finish(!form.requests.is_empty())
 }
 
-fn list(directory: &Path, files: &mut Vec<PathBuf>) -> Result<(), InputError> {
-    let io = |source| InputError::Io {
-        path: directory.to_owned(),
-        source,
-    };
-    for entry in std::fs::read_dir(directory).map_err(io)? {
-        let path = entry.map_err(io)?.path();
-        if path.is_dir() {
-            list(&path, files)?;
-        } else if path.extension().is_some_and(|e| e == "txt" || e == "jsonl") {
-            files.push(path);
-        }
+fn error(path: &Path, place: Place, message: String) -> InputError {
+    InputError::Record {
+        path: path.to_owned(),
+        place,
+        message,
     }
-    Ok(())
 }
 
 /// The text of a file; `-` is standard input.
@@ -123,61 +224,18 @@ pub(crate) fn read_text(path: &Path) -> Result<String, InputError> {
     })
 }
 
-fn read(
-    path: &Path,
-    form: InputForm,
-    tokenizer: &dyn Tokenizer,
-    items: &mut Vec<Item>,
-) -> Result<(), InputError> {
-    let text = read_text(path)?;
-    let jsonl = match form {
-        InputForm::Jsonl => true,
-        InputForm::Text => false,
-        InputForm::Auto => path.extension().is_some_and(|e| e == "jsonl"),
-    };
-    if !jsonl {
-        items.push(Item {
-            name: path.display().to_string(),
-            prompt: Vec::new(),
-            tokens: tokenizer.encode(&text),
-        });
-        return Ok(());
-    }
-    for (line, object) in objects(&text) {
-        let error = |message| InputError::Line {
-            path: path.to_owned(),
-            line,
-            message,
-        };
-        let object = object.map_err(error)?;
-        let tokens = answer(&object, tokenizer).map_err(error)?;
-        let prompt = prompt(&object, tokenizer)
-            .map_err(error)?
-            .unwrap_or_default();
-        items.push(Item {
-            name: format!("{}:{line}", path.display()),
-            prompt,
-            tokens,
-        });
-    }
-    Ok(())
-}
-
 /// Prompts of a JSONL file, with their text where there is one.
 pub(crate) fn read_prompts(
     path: &Path,
     tokenizer: &dyn Tokenizer,
 ) -> Result<Vec<(String, Vec<u32>)>, InputError> {
+    use records::{PROMPT_IDS, PROMPT_TEXT};
     let text = read_text(path)?;
     objects(&text)
         .map(|(line, object)| {
-            let error = |message| InputError::Line {
-                path: path.to_owned(),
-                line,
-                message,
-            };
+            let error = |message| error(path, Place::Line(line), message);
             let object = object.map_err(error)?;
-            let tokens = prompt(&object, tokenizer)
+            let tokens = records::prompt(&object, tokenizer)
                 .map_err(error)?
                 .ok_or_else(|| error(format!("no field `{PROMPT_TEXT}` or `{PROMPT_IDS}`")))?;
             let text = object.get(PROMPT_TEXT).and_then(Value::as_str);
@@ -186,8 +244,6 @@ pub(crate) fn read_prompts(
         })
         .collect()
 }
-
-type Object = serde_json::Map<String, Value>;
 
 /// The objects of the lines that are not blank, with their numbers.
 fn objects(text: &str) -> impl Iterator<Item = (usize, Result<Object, String>)> {
@@ -205,51 +261,5 @@ fn objects(text: &str) -> impl Iterator<Item = (usize, Result<Object, String>)> 
         })
 }
 
-fn answer(object: &Object, tokenizer: &dyn Tokenizer) -> Result<Vec<u32>, String> {
-    for field in ANSWER_IDS {
-        if let Some(value) = object.get(field) {
-            return ids(field, value, tokenizer);
-        }
-    }
-    for field in ANSWER_TEXT {
-        if let Some(value) = object.get(field) {
-            return Ok(tokenizer.encode(string(field, value)?));
-        }
-    }
-    let known: Vec<&str> = ANSWER_IDS.into_iter().chain(ANSWER_TEXT).collect();
-    Err(format!(
-        "no known text field; give one of {}",
-        known.join(", ")
-    ))
-}
-
-fn prompt(object: &Object, tokenizer: &dyn Tokenizer) -> Result<Option<Vec<u32>>, String> {
-    if let Some(value) = object.get(PROMPT_IDS) {
-        return ids(PROMPT_IDS, value, tokenizer).map(Some);
-    }
-    match object.get(PROMPT_TEXT) {
-        Some(value) => Ok(Some(tokenizer.encode(string(PROMPT_TEXT, value)?))),
-        None => Ok(None),
-    }
-}
-
-fn string<'v>(field: &str, value: &'v Value) -> Result<&'v str, String> {
-    value
-        .as_str()
-        .ok_or_else(|| format!("field `{field}` is not a string"))
-}
-
-fn ids(field: &str, value: &Value, tokenizer: &dyn Tokenizer) -> Result<Vec<u32>, String> {
-    let list = value
-        .as_array()
-        .ok_or_else(|| format!("field `{field}` is not a list of token ids"))?;
-    let vocabulary = tokenizer.vocab_size();
-    list.iter()
-        .map(|id| match id.as_u64() {
-            Some(id) if id < vocabulary as u64 => Ok(id as u32),
-            _ => Err(format!(
-                "field `{field}`: {id} is no id of this vocabulary of {vocabulary}; were the ids made with another tokenizer?"
-            )),
-        })
-        .collect()
-}
+#[cfg(test)]
+mod tests;

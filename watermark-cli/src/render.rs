@@ -20,6 +20,9 @@ pub(crate) struct Detection {
     pub(crate) kind: &'static str,
     pub(crate) schema: u32,
     pub(crate) input: String,
+    /// Which prompt this answers; absent where none is known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) source: Option<String>,
     pub(crate) verdict: Verdict,
     #[serde(flatten)]
     pub(crate) sample: Sample,

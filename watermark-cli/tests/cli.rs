@@ -59,6 +59,12 @@ fn line_of(path: &Path) -> String {
     std::fs::read_to_string(path).unwrap().trim().to_owned()
 }
 
+/// Another last character: a random key need not have any given one in it.
+fn garble(line: &str) -> String {
+    let last = if line.ends_with('Q') { 'P' } else { 'Q' };
+    format!("{}{last}", &line[..line.len() - 1])
+}
+
 #[test]
 fn keys() {
     use std::os::unix::fs::PermissionsExt;
@@ -76,7 +82,7 @@ fn keys() {
         ("text.key", "hello".to_owned(), "not a key"),
         (
             "garbled.key",
-            line_of(&bench.path("m.key")).replace('Q', "P"),
+            garble(&line_of(&bench.path("m.key"))),
             "garbled",
         ),
     ] {
@@ -146,7 +152,7 @@ fn texts() {
         .unwrap();
     bench.refuses(&detect("huge.txt"), 4, &["huge.txt", "split"]);
     std::fs::create_dir(bench.path("empty")).unwrap();
-    bench.refuses(&detect("empty"), 4, &["no .txt or .jsonl"]);
+    bench.refuses(&detect("empty"), 4, &["no .txt or .jsonl or .parquet"]);
     for (content, words) in [
         (
             "{\"text\":\"a\"}\n{\"colour\":\"red\"}",
@@ -157,6 +163,31 @@ fn texts() {
         ("{\"token_ids\":[1,4096]}", ["line 1", "4096"]),
         ("{\"token_ids\":[-1]}", ["line 1", "-1"]),
         ("{\"text\":7}", ["line 1", "`text`"]),
+        ("{\"text\":\"a\",\"prompt\":7}", ["line 1", "`prompt`"]),
+        (
+            "{\"messages\":[{\"role\":\"user\",\"content\":\"a\"}]}",
+            ["line 1", "`messages`"],
+        ),
+        (
+            "{\"token_ids\":[1,2],\"session\":{\"segments\":[0,3]}}",
+            ["line 1", "`session.segments`"],
+        ),
+        (
+            "{\"custom_id\":\"a\",\"response\":{\"status_code\":200,\"body\":{\"output\":[]}}}",
+            ["line 1", "`response.body.choices`"],
+        ),
+        (
+            "{\"custom_id\":7,\"response\":{\"status_code\":200,\"body\":{\"choices\":[]}}}",
+            ["line 1", "`custom_id`"],
+        ),
+        (
+            "{\"choices\":[{\"message\":{\"content\":7}}]}",
+            ["line 1", "`choices[0].message.content`"],
+        ),
+        (
+            "{\"doc_id\":0,\"arguments\":[[\"Q\",\" yes\"]],\"resps\":[[[\"-1.0\",\"False\"]]]}",
+            ["line 1", "generate_until"],
+        ),
     ] {
         bench.write("bad.jsonl", content.as_bytes());
         bench.refuses(&detect("bad.jsonl"), 4, &words);
@@ -321,4 +352,141 @@ fn directories_and_standard_input_are_read() {
     let output = child.wait_with_output().unwrap();
     assert!(output.status.success());
     assert!(String::from_utf8(output.stdout).unwrap().contains("-:1"));
+}
+
+/// Answers of a batch: one with a request, one that failed, one without a request.
+const RESPONSES: &str = r#"{"id":"1","custom_id":"a","response":{"status_code":200,"body":{"choices":[{"message":{"role":"assistant","content":"one two three four five"}}]}},"error":null}
+{"id":"2","custom_id":"b","response":{"status_code":429,"body":{}},"error":null}
+{"id":"3","custom_id":"c","response":{"status_code":200,"body":{"choices":[{"text":"six seven eight nine"}]}},"error":null}
+"#;
+
+#[test]
+fn batches_are_joined_with_their_requests() {
+    let bench = Bench::new();
+    bench.write("out.jsonl", RESPONSES.as_bytes());
+    let run = |arguments: &str| {
+        let output = bench.run(&format!(
+            "detect --key-file m.key --format json {arguments}"
+        ));
+        let error = String::from_utf8(output.stderr).unwrap();
+        assert!(output.status.success(), "{error}");
+        let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+        (report, error)
+    };
+    let (report, error) = run("out.jsonl");
+    for words in [
+        "1 failed requests skipped",
+        "out.jsonl:2",
+        "429",
+        "2 answers come without",
+    ] {
+        assert!(error.contains(words), "`{error}` lacks `{words}`");
+    }
+    let read = serde_json::json!({"answers": 2, "answersFromIds": 0, "answersFromText": 2,
+        "skipped": 1, "repeated": 0});
+    assert_eq!(report["read"], read);
+    assert_eq!(report["inputs"][1]["source"], "custom_id:c");
+    assert_eq!(report["all"]["counts"]["excluded"], 0);
+
+    // The prompt of the first says the same as its answer, so that none of it counts.
+    let request = |id: &str, text: &str| {
+        format!(
+            "{{\"custom_id\":\"{id}\",\"method\":\"POST\",\"url\":\"/v1/chat/completions\",\"body\":{{\"messages\":[{{\"role\":\"user\",\"content\":\"{text}\"}}]}}}}\n"
+        )
+    };
+    let echoed = request("a", "one two three four five");
+    bench.write(
+        "requests",
+        [echoed.as_str(), &request("c", "say")].concat().as_bytes(),
+    );
+    let (report, error) = run("out.jsonl --requests requests");
+    assert!(!error.contains("without"), "{error}");
+    let first = &report["inputs"][0]["counts"];
+    assert_eq!(first["cells"], 0);
+    assert!(first["excluded"].as_u64().unwrap() > 0);
+    assert!(report["inputs"][1]["counts"]["cells"].as_u64().unwrap() > 0);
+
+    bench.write("requests", echoed.as_bytes());
+    bench.refuses(
+        "detect --key-file m.key out.jsonl --requests requests",
+        4,
+        &["out.jsonl:3", "custom_id `c`"],
+    );
+    bench.write(
+        "requests",
+        (echoed.clone() + &request("a", "other")).as_bytes(),
+    );
+    bench.refuses(
+        "detect --key-file m.key out.jsonl --requests requests",
+        4,
+        &["requests, line 2", "two requests", "`a`"],
+    );
+    bench.write("requests", b"{\"text\":\"a\"}");
+    bench.refuses(
+        "detect --key-file m.key out.jsonl --requests requests",
+        4,
+        &["requests, line 1", "`body`"],
+    );
+}
+
+#[test]
+fn tables_of_other_writers_are_read() {
+    let bench = Bench::new();
+    let table = include_bytes!("data/answers.parquet");
+    std::fs::create_dir(bench.path("d")).unwrap();
+    bench.write("d/answers.parquet", table);
+    let output = bench.run("explain --key-file m.key --format jsonl d/answers.parquet");
+    let error = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.success(), "{error}");
+    let ids: Vec<Vec<u64>> = String::from_utf8(output.stdout)
+        .unwrap()
+        .lines()
+        .map(|line| {
+            let line: serde_json::Value = serde_json::from_str(line).unwrap();
+            let tokens = line["tokens"].as_array().unwrap().iter();
+            tokens.map(|token| token["id"].as_u64().unwrap()).collect()
+        })
+        .collect();
+    assert_eq!(ids[0], [5, 6, 7]);
+    assert_eq!(ids[1], [1000, 1001]);
+    // Messages: a text, tokenised.
+    assert!(!ids[2].is_empty());
+    let output = bench.run("detect --key-file m.key --format json d");
+    let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(report["read"]["answersFromIds"], 2);
+    assert_eq!(report["inputs"][0]["input"], "d/answers.parquet:1");
+
+    let detect = "detect --key-file m.key";
+    bench.write("cut.parquet", &table[..table.len() - 9]);
+    bench.refuses(
+        &format!("{detect} cut.parquet"),
+        4,
+        &["cut.parquet", "cut off"],
+    );
+    bench.write("text.parquet", b"not a table");
+    bench.refuses(
+        &format!("{detect} text.parquet"),
+        4,
+        &["text.parquet", "not a Parquet file"],
+    );
+    bench.refuses(&format!("{detect} none.parquet"), 1, &["none.parquet"]);
+    bench.refuses(
+        &format!("{detect} --input parquet -"),
+        4,
+        &["standard input"],
+    );
+    let other = include_bytes!("data/other.parquet");
+    bench.write("other.parquet", other);
+    bench.refuses(
+        &format!("{detect} other.parquet"),
+        4,
+        &["no known column", "colour"],
+    );
+    let wrong = include_bytes!("data/wrong.parquet");
+    bench.write("wrong.parquet", wrong);
+    bench.refuses(
+        &format!("{detect} wrong.parquet"),
+        4,
+        &["row 2", "token_ids", "4096"],
+    );
 }

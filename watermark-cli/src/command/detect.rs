@@ -15,13 +15,14 @@ use crate::render::{Detection, detection_line, print_json};
 pub(super) fn run(arguments: &Detect) -> Result<ExitCode, CliError> {
     let policy = arguments.policy.policy()?;
     let context = arguments.mark.open()?;
-    let items = read_all(&arguments.inputs, arguments.form.input, &context.tokenizer)?;
+    let inputs = read_all(&arguments.inputs, &arguments.form, &context.tokenizer)?;
+    let items = &inputs.items;
     let mark = &context.mark;
     let lines: Vec<Detection> = items
         .iter()
         .map(|item| detection(mark, &item.name, std::slice::from_ref(item), &policy))
         .collect();
-    let all = detection(mark, "all inputs", &items, &policy);
+    let all = detection(mark, "all inputs", items, &policy);
     match arguments.format {
         Format::Human => {
             println!("profile {}, key {}", mark.profile().id, mark.key_id());
@@ -33,29 +34,35 @@ pub(super) fn run(arguments: &Detect) -> Result<ExitCode, CliError> {
         Format::Json => print_json(&serde_json::json!({
             "type": "watermark.detections", "schema": 1,
             "profile": mark.profile(), "key": watermark_core::report::KeyInfo::of(mark),
-            "policy": policy, "inputs": lines, "all": all,
+            "policy": policy, "read": inputs.counts, "inputs": lines, "all": all,
         })),
         Format::Jsonl => lines.iter().chain([&all]).for_each(print_json),
     }
     Ok(arguments.policy.exit(all.verdict))
 }
 
-/// Tests some inputs as one exhibit. The windows of their prompts do not count.
+/// Tests some inputs as one exhibit. The windows of what the model read do not count.
 fn detection(mark: &Mark, name: &str, items: &[Item], policy: &Policy) -> Detection {
     let sample = Sample::of(mark, &exhibit(mark, items));
     Detection {
         kind: "watermark.detection",
         schema: 1,
         input: name.to_owned(),
+        source: match items {
+            [item] => item.source.clone(),
+            _ => None,
+        },
         verdict: Verdict::of(&sample.test, policy),
         sample,
     }
 }
 
-/// The inputs' cells: windows of any prompt left out.
+/// The inputs' cells: windows of anything that a model read left out.
 pub(super) fn exhibit(mark: &Mark, items: &[Item]) -> Exhibit {
     let mut exhibit = Exhibit::new(mark.profile().context_width());
-    items.iter().for_each(|item| exhibit.exclude(&item.prompt));
-    items.iter().for_each(|item| exhibit.push(&item.tokens));
+    let contexts = items.iter().flat_map(|item| &item.contexts);
+    contexts.for_each(|context| exhibit.exclude(context));
+    let segments = items.iter().flat_map(|item| &item.segments);
+    segments.for_each(|segment| exhibit.push(segment));
     exhibit
 }

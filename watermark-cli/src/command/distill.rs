@@ -36,14 +36,17 @@ pub(super) fn run(arguments: &Distill) -> Result<ExitCode, CliError> {
                 source,
             })?,
     };
-    let form = arguments.form.input;
+    let form = &arguments.form;
     let suspect = exhibit(
         mark,
-        &read_all(&arguments.suspect, form, &context.tokenizer)?,
+        &read_all(&arguments.suspect, form, &context.tokenizer)?.items,
     );
     let control = match arguments.control.as_slice() {
         [] => None,
-        paths => Some(exhibit(mark, &read_all(paths, form, &context.tokenizer)?)),
+        paths => Some(exhibit(
+            mark,
+            &read_all(paths, form, &context.tokenizer)?.items,
+        )),
     };
     let bar = bar(decoys.len() as u64, "keys that nobody used");
     let report = distill(

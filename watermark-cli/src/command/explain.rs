@@ -39,7 +39,7 @@ enum Status {
 pub(super) fn run(arguments: &Explain) -> Result<ExitCode, CliError> {
     let context = arguments.mark.open()?;
     let inputs = [arguments.input_file.clone()];
-    let items = read_all(&inputs, arguments.form.input, &context.tokenizer)?;
+    let items = read_all(&inputs, &arguments.form, &context.tokenizer)?.items;
     let colour = std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
     let null = context.mark.scheme().null();
     for item in &items {
@@ -68,18 +68,19 @@ pub(super) fn run(arguments: &Explain) -> Result<ExitCode, CliError> {
 fn explain(context: &Context, item: &Item) -> Vec<Token> {
     let scheme = context.mark.scheme();
     let width = scheme.context_width();
-    let mut prompt_only = Exhibit::new(width);
-    prompt_only.exclude(&item.prompt);
+    let mut read = Exhibit::new(width);
+    item.contexts
+        .iter()
+        .for_each(|context| read.exclude(context));
     let mut met = HashSet::new();
-    (0..item.tokens.len())
-        .map(|at| {
-            let id = item.tokens[at];
-            let cell_window = window(&item.tokens, at, width);
-            let (status, score) = match cell_window {
+    let mut tokens = Vec::new();
+    for segment in &item.segments {
+        for (at, &id) in segment.iter().enumerate() {
+            let (status, score) = match window(segment, at, width) {
                 None => (Status::PartialContext, None),
                 Some(window) => {
-                    let mut one = prompt_only.clone();
-                    one.push(&item.tokens[at - width..=at]);
+                    let mut one = read.clone();
+                    one.push(&segment[at - width..=at]);
                     let row = scheme.row(window);
                     if one.counts().excluded > 0 {
                         (Status::InPrompt, None)
@@ -91,15 +92,16 @@ fn explain(context: &Context, item: &Item) -> Vec<Token> {
                     }
                 }
             };
-            Token {
-                at,
+            tokens.push(Token {
+                at: tokens.len(),
                 id,
                 text: context.tokenizer.decode(&[id]),
                 status,
                 score,
-            }
-        })
-        .collect()
+            });
+        }
+    }
+    tokens
 }
 
 fn line(token: &Token, chance: f64, colour: bool) -> String {

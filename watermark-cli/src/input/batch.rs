@@ -1,0 +1,226 @@
+//! Batches of an OpenAI-compatible server: files of requests, and files of what came back.
+//!
+//! The same form is written by OpenAI's batch service, by `vllm run-batch` and by others.
+
+use serde_json::Value;
+use watermark_core::text::Tokenizer;
+
+use super::Answer;
+use super::fields::{Object, array, get, ids, object, sequences, string};
+use super::messages::stretches;
+use super::records::{PROMPT_IDS, encode};
+
+/// The fields of both files, and of a bare response.
+pub(super) const FIELDS: [&str; 5] = ["body", "response", "error", "choices", "custom_id"];
+
+/// What a line of a file of responses holds.
+pub(super) enum Response {
+    /// One answer a choice.
+    Answers(Vec<Answer>),
+    /// Why there is none.
+    Failed(String),
+}
+
+/// A line of the file of responses: `custom_id`, and a `response` that is an object or null.
+pub(super) fn is_response(line: &Object) -> bool {
+    let response = line.get("response");
+    line.contains_key("custom_id")
+        && response.is_some_and(|value| value.is_object() || value.is_null())
+}
+
+/// A line of the file of requests: `custom_id` and `body`.
+pub(super) fn is_request(line: &Object) -> bool {
+    line.contains_key("custom_id") && line.get("body").is_some_and(Value::is_object)
+}
+
+/// A response without the envelope of a batch.
+pub(super) fn is_completion(line: &Object) -> bool {
+    line.get("choices").is_some_and(Value::is_array)
+}
+
+pub(super) fn custom_id(line: &Object) -> Result<&str, String> {
+    let value = get(line, "custom_id").ok_or("no field `custom_id`")?;
+    string("custom_id", value)
+}
+
+/// The answers of a line of the file of responses.
+pub(super) fn response(line: &Object, tokenizer: &dyn Tokenizer) -> Result<Response, String> {
+    if let Some(error) = get(line, "error") {
+        return Ok(Response::Failed(
+            error.to_string().chars().take(200).collect(),
+        ));
+    }
+    let Some(response) = get(line, "response") else {
+        return Ok(Response::Failed("no response".to_owned()));
+    };
+    let response = object("response", response)?;
+    if let Some(status) = get(response, "status_code").filter(|&status| status != 200) {
+        return Ok(Response::Failed(format!("status {status}")));
+    }
+    let Some(body) = get(response, "body") else {
+        return Ok(Response::Failed("a response without body".to_owned()));
+    };
+    let body = object("response.body", body)?;
+    completion(body, "response.body.", tokenizer).map(Response::Answers)
+}
+
+/// The answers of a response of chat or text completions, one a choice. Where the server gave
+/// token ids (`return_token_ids` of vLLM) they are taken, and the prompt's too.
+pub(super) fn completion(
+    body: &Object,
+    path: &str,
+    tokenizer: &dyn Tokenizer,
+) -> Result<Vec<Answer>, String> {
+    let field = format!("{path}choices");
+    let choices = get(body, "choices").ok_or_else(|| {
+        format!("no field `{field}`: bodies of chat completions and of completions are read")
+    })?;
+    let mut answers = Vec::new();
+    for (index, choice) in array(&field, choices)?.iter().enumerate() {
+        let path = format!("{field}[{index}]");
+        let choice = object(&path, choice)?;
+        let mut contexts = Vec::new();
+        if let Some(value) = get(choice, PROMPT_IDS).or_else(|| get(body, PROMPT_IDS)) {
+            contexts.push(ids(PROMPT_IDS, value, tokenizer)?);
+        }
+        let token_ids = get(choice, "token_ids");
+        let segments = if let Some(value) = token_ids {
+            vec![ids(&format!("{path}.token_ids"), value, tokenizer)?]
+        } else if let Some(message) = get(choice, "message") {
+            let path = format!("{path}.message");
+            encode(&stretches(&path, object(&path, message)?)?, tokenizer)
+        } else if let Some(text) = get(choice, "text") {
+            encode(&[string(&format!("{path}.text"), text)?], tokenizer)
+        } else {
+            return Err(format!("field `{path}` has neither `message` nor `text`"));
+        };
+        answers.push(Answer {
+            contexts,
+            segments,
+            from_ids: token_ids.is_some(),
+            name: None,
+        });
+    }
+    Ok(answers)
+}
+
+/// What a request gave the model to read: messages and tools, or the prompt.
+pub(super) fn request(line: &Object, tokenizer: &dyn Tokenizer) -> Result<Vec<Vec<u32>>, String> {
+    let body = get(line, "body").ok_or("no field `body`: not a line of a batch's input file")?;
+    let body = object("body", body)?;
+    let mut contexts = Vec::new();
+    for field in ["messages", "prompt", "tools"] {
+        if let Some(value) = get(body, field) {
+            contexts.extend(sequences(&format!("body.{field}"), value, tokenizer)?);
+        }
+    }
+    if get(body, "messages").or(get(body, "prompt")).is_none() {
+        return Err("neither `body.messages` nor `body.prompt`".to_owned());
+    }
+    Ok(contexts)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+    use watermark_core::text::ByteTokenizer;
+
+    fn answers(line: &Value) -> Vec<Answer> {
+        let line = line.as_object().unwrap();
+        assert!(is_response(line) && !is_request(line) && !is_completion(line));
+        match response(line, &ByteTokenizer).unwrap() {
+            Response::Answers(answers) => answers,
+            Response::Failed(why) => panic!("{why}"),
+        }
+    }
+
+    fn texts(segments: &[Vec<u32>]) -> Vec<String> {
+        let text = |segment: &Vec<u32>| ByteTokenizer.decode(segment);
+        segments.iter().map(text).collect()
+    }
+
+    #[test]
+    fn chat_completions_of_openai() {
+        // The form of OpenAI's batch output file, as its guide showed it in 2026.
+        let line = json!({"id": "batch_req_123", "custom_id": "request-2", "response":
+            {"status_code": 200, "request_id": "req_123", "body":
+                {"id": "chatcmpl-123", "object": "chat.completion", "created": 1711652795,
+                 "model": "gpt-x", "choices": [
+                    {"index": 0, "message": {"role": "assistant", "content": "Hello."},
+                     "logprobs": null, "finish_reason": "stop"},
+                    {"index": 1, "message": {"role": "assistant", "content": null, "refusal": "No."},
+                     "logprobs": null, "finish_reason": "stop"},
+                    {"index": 2, "message": {"role": "assistant", "content": null},
+                     "finish_reason": "tool_calls"}],
+                 "usage": {"prompt_tokens": 22, "completion_tokens": 2, "total_tokens": 24}}},
+            "error": null});
+        let answers = answers(&line);
+        assert_eq!(texts(&answers[0].segments), ["Hello."]);
+        assert_eq!(texts(&answers[1].segments), ["No."]);
+        assert!(answers[2].segments.is_empty());
+        assert!(answers.iter().all(|a| a.contexts.is_empty() && !a.from_ids));
+    }
+
+    #[test]
+    fn responses_of_vllm_with_reasoning_and_ids() {
+        // vLLM 0.15: `reasoning` in the message; with `return_token_ids`, ids of the choice, and
+        // those of the prompt in the body (chat) or in the choice (completions).
+        let chat = json!({"id": "vllm-1", "custom_id": "a", "response":
+            {"status_code": 200, "request_id": "r", "body": {"choices": [
+                {"index": 0, "message": {"role": "assistant", "reasoning": "hm", "content": "ok",
+                 "refusal": null, "tool_calls": []}, "finish_reason": "stop", "token_ids": null}],
+             "prompt_token_ids": null}}, "error": null});
+        assert_eq!(texts(&answers(&chat)[0].segments), ["hm", "ok"]);
+        let text = json!({"id": "vllm-2", "custom_id": "b", "response":
+            {"status_code": 200, "request_id": "r", "body": {"object": "text_completion",
+             "choices": [{"index": 0, "text": "ab", "token_ids": [97, 98, 0],
+                          "prompt_token_ids": [1, 2], "prompt_logprobs": null}]}}, "error": null});
+        let answer = &answers(&text)[0];
+        assert!(answer.from_ids);
+        assert_eq!(answer.segments, [[97, 98, 0]]);
+        assert_eq!(answer.contexts, [[1, 2]]);
+    }
+
+    #[test]
+    fn failures_are_no_answers() {
+        for (line, words) in [
+            (
+                json!({"id": "batch_req_1", "custom_id": "a", "response": null,
+                       "error": {"code": "batch_expired", "message": "too late"}}),
+                "batch_expired",
+            ),
+            (
+                json!({"custom_id": "a", "response": {"status_code": 429, "body": {}}, "error": null}),
+                "429",
+            ),
+            (
+                json!({"custom_id": "a", "response": null, "error": null}),
+                "no response",
+            ),
+        ] {
+            let line = line.as_object().unwrap();
+            assert!(is_response(line));
+            match response(line, &ByteTokenizer).unwrap() {
+                Response::Failed(why) => assert!(why.contains(words), "{why}"),
+                Response::Answers(_) => panic!("an answer"),
+            }
+        }
+    }
+
+    #[test]
+    fn requests_give_messages_tools_and_prompts() {
+        let read = |line: &Value| request(line.as_object().unwrap(), &ByteTokenizer);
+        let chat = json!({"custom_id": "a", "method": "POST", "url": "/v1/chat/completions",
+            "body": {"model": "m", "messages": [{"role": "system", "content": "s"},
+                {"role": "user", "content": [{"type": "text", "text": "u"}]}],
+                "tools": [{"type": "function", "function": {"name": "f", "description": "d"}}]}});
+        assert!(is_request(chat.as_object().unwrap()));
+        assert_eq!(texts(&read(&chat).unwrap()), ["s", "u", "d", "f"]);
+        let ids = json!({"custom_id": "a", "method": "POST", "url": "/v1/completions",
+            "body": {"model": "m", "prompt": [104, 105]}});
+        assert_eq!(texts(&read(&ids).unwrap()), ["hi"]);
+        let none = json!({"custom_id": "a", "body": {"input": "x"}});
+        assert!(read(&none).unwrap_err().contains("body.messages"));
+    }
+}
