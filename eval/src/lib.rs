@@ -13,6 +13,7 @@ pub mod model;
 pub mod null;
 pub mod plot;
 pub mod progress;
+pub mod reading;
 pub mod source;
 pub mod store;
 pub mod student;

@@ -29,6 +29,27 @@ pub trait Model: Send + Sync {
     /// The prompts must be at least one, and of the same non-zero length within
     /// [`context_length`](Self::context_length), with ids below [`vocab_size`](Self::vocab_size).
     fn start(&self, prompts: &[&[u32]]) -> Result<Box<dyn Batch + '_>, ModelError>;
+
+    /// Reads a text and shows the logits after each of its tokens, in order: `visit(at, logits)`
+    /// gets what follows `tokens[..=at]`.
+    ///
+    /// # Errors
+    /// The text is empty, longer than the context, or has ids outside the vocabulary.
+    fn read(
+        &self,
+        tokens: &[u32],
+        visit: &mut (dyn FnMut(usize, &[f32]) + Send),
+    ) -> Result<(), ModelError> {
+        check_prompts(&[tokens], self.vocab_size(), self.context_length())?;
+        let mut batch = self.start(&[&tokens[..1]])?;
+        for at in 0..tokens.len() {
+            if at > 0 {
+                batch.step(&tokens[at..=at])?;
+            }
+            visit(at, &batch.logits().row(0).to_vec());
+        }
+        Ok(())
+    }
 }
 
 /// Sequences that grow together, one token a row at a time.

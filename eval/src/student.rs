@@ -198,6 +198,14 @@ impl Model for Student {
     fn start(&self, prompts: &[&[u32]]) -> Result<Box<dyn Batch + '_>, ModelError> {
         self.model.start(prompts)
     }
+
+    fn read(
+        &self,
+        tokens: &[u32],
+        visit: &mut (dyn FnMut(usize, &[f32]) + Send),
+    ) -> Result<(), ModelError> {
+        self.model.read(tokens, visit)
+    }
 }
 
 #[cfg(test)]

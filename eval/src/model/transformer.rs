@@ -472,7 +472,34 @@ impl Model for Transformer {
         check_prompts(prompts, self.config.vocab, self.config.context)?;
         Ok(Box::new(Decoding::start(self, prompts)?))
     }
+
+    /// The whole text at once; the output layer in stretches, whose logits fit the cache.
+    fn read(
+        &self,
+        tokens: &[u32],
+        visit: &mut (dyn FnMut(usize, &[f32]) + Send),
+    ) -> Result<(), ModelError> {
+        check_prompts(&[tokens], self.config.vocab, self.config.context)?;
+        worker::alone(|| {
+            let states = self.states(tokens, tokens.len())?;
+            let head = self.head().t()?;
+            for from in (0..tokens.len()).step_by(READ_ROWS) {
+                let rows = READ_ROWS.min(tokens.len() - from);
+                let logits = states.narrow(0, from, rows)?.matmul(&head)?;
+                with_values(&logits, |logits| {
+                    for (row, logits) in logits.chunks_exact(self.config.vocab).enumerate() {
+                        visit(from + row, logits);
+                    }
+                    Ok(())
+                })?;
+            }
+            Ok(())
+        })
+    }
 }
+
+/// Positions whose logits are computed together when a text is read.
+const READ_ROWS: usize = 32;
 
 /// Adds row `i` of `rows` to row `ids[i]` of `table`, in the order of `i`.
 fn scatter_rows(table: &Tensor, ids: &[u32], rows: &Tensor) -> candle_core::Result<Tensor> {
@@ -598,6 +625,31 @@ mod tests {
                 .unwrap();
             assert_eq!(index, gradients.len());
         }
+    }
+
+    #[test]
+    fn reading_at_once_is_reading_step_by_step() {
+        let model = Transformer::random(tiny(), 4).unwrap();
+        let tokens: Vec<u32> = (0..40).map(|i| i * 3 % 11).collect();
+        let tokens = &tokens[..model.context_length().min(40)];
+        let mut steps = Vec::new();
+        let mut batch = model.start(&[&tokens[..1]]).unwrap();
+        for at in 0..tokens.len() {
+            if at > 0 {
+                batch.step(&tokens[at..=at]).unwrap();
+            }
+            steps.push(batch.logits().row(0).to_vec());
+        }
+        let mut seen = 0;
+        model
+            .read(tokens, &mut |at, logits| {
+                for (a, b) in logits.iter().zip(&steps[at]) {
+                    assert!((a - b).abs() < 1e-4, "{at}: {a} {b}");
+                }
+                seen += 1;
+            })
+            .unwrap();
+        assert_eq!(seen, tokens.len());
     }
 
     #[test]

@@ -69,6 +69,23 @@ impl Model for Trimmed {
         batch.spread();
         Ok(Box::new(batch))
     }
+
+    fn read(
+        &self,
+        tokens: &[u32],
+        visit: &mut (dyn FnMut(usize, &[f32]) + Send),
+    ) -> Result<(), ModelError> {
+        if self.ids.len() == self.vocab {
+            return self.inner.read(tokens, visit);
+        }
+        let mut all = vec![f32::NEG_INFINITY; self.vocab];
+        self.inner.read(&self.trim(0, tokens)?, &mut |at, known| {
+            for (id, logit) in self.ids.iter().zip(known) {
+                all[*id as usize] = *logit;
+            }
+            visit(at, &all);
+        })
+    }
 }
 
 struct TrimmedBatch<'a> {
