@@ -17,5 +17,7 @@ pub mod reading;
 pub mod source;
 pub mod store;
 pub mod student;
+pub mod study;
+pub mod table;
 pub mod training;
 pub mod transcripts;

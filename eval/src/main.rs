@@ -27,6 +27,8 @@ enum Command {
     Sample(command::sample::Sample),
     /// The whole loop with any teacher, every finished part kept on disk.
     Cycle(command::cycle::Cycle),
+    /// Which test finds a trained student with how few tokens.
+    Study(command::study::StudyCommand),
     /// Count false alarms of every scheme on held-out human text, a fresh key a trial.
     Null(command::null::Null),
 }
@@ -46,6 +48,7 @@ fn main() -> ExitCode {
         Command::Embed(command) => command.run(),
         Command::Sample(command) => command.run(),
         Command::Cycle(command) => command.run(),
+        Command::Study(command) => command.run(),
         Command::Null(command) => command.run(),
     };
     match result {

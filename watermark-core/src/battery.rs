@@ -10,6 +10,7 @@
 //! | closed-cells | 1 |
 //! | closed-sqrt | square root of its count n in the suspect's text |
 //! | closed-inverse-variance | n N / sum over the window's tokens of n^2, N the window's count |
+//! | closed-corpus | square root of n plus its count in a clean corpus of the teacher's kind |
 //! | closed-reference | sum over positions at the window of `1[token said] - p_R(token)` |
 //! | open-argmax | 1 if the suspect finds the token most probable at some position at the window |
 //! | open-soft | sum over positions at the window of `p_S(token)` |
@@ -147,6 +148,27 @@ impl<'a> Battery<'a> {
         Ok(battery)
     }
 
+    /// [`TestId::ClosedCorpus`]: like the square-root test, with the cell's count in a clean corpus
+    /// added to that in the suspect's own text. The corpus, text of the teacher's kind that nobody
+    /// marked and that was fixed before the key's first use, says from the first token on which cells a
+    /// student has met often.
+    pub fn corpus(mark: &Mark, exhibit: &Exhibit, corpus: &[Vec<u32>]) -> Battery<'static> {
+        let width = exhibit.context_width();
+        let mut counts: Vec<u64> = exhibit.times().into_iter().map(u64::from).collect();
+        for text in corpus {
+            for cell in text.windows(width + 1) {
+                if let Some(index) = exhibit.find(&cell[..width], cell[width]) {
+                    counts[index] += 1;
+                }
+            }
+        }
+        let cells = exhibit.cells().clone();
+        let mut battery = Battery::new(mark, std::borrow::Cow::Owned(cells));
+        let roots = counts.iter().map(|&n| (64 * n).isqrt() as i64);
+        battery.add(TestId::ClosedCorpus, roots.collect());
+        battery
+    }
+
     /// [`TestId::OpenSoft`]: the suspect's probabilities on neutral text.
     pub fn soft(mark: &Mark, suspect: &[ScoredText]) -> Battery<'static> {
         let mut sums = Sums::new(mark.scheme().context_width());
@@ -236,6 +258,25 @@ impl<'a> Battery<'a> {
             }
         };
         self.members.iter().map(test).collect()
+    }
+
+    /// Hoeffding's bound of a battery's weighted test, as published for soft scores of green lists
+    /// (arXiv 2602.03812): for comparison. `None` where scores are not within 0 and 1, or where every cell
+    /// counts once.
+    pub fn hoeffding(&self, mark: &Mark) -> Option<LnP> {
+        let bounded = matches!(self.null, Null::Binomial { trials: 1, .. });
+        let weights = self
+            .members
+            .iter()
+            .find_map(|member| member.weights.as_ref());
+        let (true, Some(weights), true) = (bounded, weights, mark.scheme().cells_are_pairs())
+        else {
+            return None;
+        };
+        let sum = self.cells.scores(mark).weigh(&weights.values).sum as f64;
+        let squares: f64 = weights.values.iter().map(|&w| (w as f64).powi(2)).sum();
+        let excess = (sum - weights.law.mean()).max(0.0);
+        Some(LnP::from_ln(-2.0 * excess * excess / squares))
     }
 
     /// What is computed once for many keys.

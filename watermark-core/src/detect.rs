@@ -95,6 +95,8 @@ pub enum TestId {
     ClosedSqrt,
     /// The same with the inverse of the variance that repeats give to the window.
     ClosedInverseVariance,
+    /// Square root of the cell's count in the suspect's text and a clean corpus together.
+    ClosedCorpus,
     /// What a reference model expected is taken from every count.
     ClosedReference,
     /// Open weights: the most probable token at every position of neutral text, each cell once.
@@ -111,10 +113,11 @@ pub enum TestId {
 
 impl TestId {
     /// Every test, in the order in which they are reported.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::ClosedCells,
         Self::ClosedSqrt,
         Self::ClosedInverseVariance,
+        Self::ClosedCorpus,
         Self::ClosedReference,
         Self::OpenArgmax,
         Self::OpenSoft,
@@ -129,6 +132,7 @@ impl TestId {
             Self::ClosedCells => "closed-cells",
             Self::ClosedSqrt => "closed-sqrt",
             Self::ClosedInverseVariance => "closed-inverse-variance",
+            Self::ClosedCorpus => "closed-corpus",
             Self::ClosedReference => "closed-reference",
             Self::OpenArgmax => "open-argmax",
             Self::OpenSoft => "open-soft",

@@ -12,13 +12,13 @@ use watermark_core::profile::Profile;
 use watermark_core::text::{HfTokenizer, Tokenizer};
 use watermark_eval::demo::{Outcome, Plan, Scene, run};
 use watermark_eval::embedded;
-use watermark_eval::files;
 use watermark_eval::model::{Transformer, gguf};
 use watermark_eval::progress::Stages;
 use watermark_eval::store::Store;
 use watermark_eval::student::{StudentConfig, Vocabulary};
 use watermark_eval::transcripts::Transcript;
 
+use super::keep;
 use crate::FileError;
 
 /// A teacher writes under a key, one student learns from it and one from unmarked text, both are
@@ -122,9 +122,9 @@ impl Cycle {
         tokenizer: &HfTokenizer,
     ) -> Result<(), Box<dyn Error>> {
         let figure = watermark_eval::plot::curve(outcome)?;
-        create(&self.out.join("figure.svg"), figure.as_bytes())?;
+        keep(&self.out.join("figure.svg"), figure.as_bytes())?;
         let report = serde_json::to_string_pretty(outcome)?;
-        create(&self.out.join("report.json"), report.as_bytes())?;
+        keep(&self.out.join("report.json"), report.as_bytes())?;
         for (name, answers, asked) in [
             ("marked-sample", &outcome.examples, prompts),
             ("suspect", &outcome.suspect_answers, openings),
@@ -138,7 +138,7 @@ impl Cycle {
                     Transcript::new(id, text, prompt.clone(), answer, tokenizer).to_line() + "\n"
                 })
                 .collect();
-            create(
+            keep(
                 &self.out.join(format!("{name}-transcripts.jsonl")),
                 lines.as_bytes(),
             )?;
@@ -180,13 +180,6 @@ fn profile(name: &str) -> Result<Profile, Box<dyn Error>> {
             Ok(Profile::from_json(&text)?)
         }
     }
-}
-
-fn create(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
-    files::replace(path, bytes).map_err(|error| FileError {
-        path: path.to_owned(),
-        message: error.to_string(),
-    })
 }
 
 /// The result as a Markdown table.

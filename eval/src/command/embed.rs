@@ -10,12 +10,12 @@ use sha2::{Digest, Sha256};
 use watermark_core::candidates::Sampling;
 use watermark_core::hex;
 use watermark_core::text::{HfTokenizer, Tokenizer};
-use watermark_eval::files;
 use watermark_eval::generate::{Generation, generate};
 use watermark_eval::model::{Transformer, gguf};
 use watermark_eval::source::Source;
 use watermark_eval::student::DOCUMENT_START;
 
+use super::keep;
 use super::teacher::Text;
 use crate::FileError;
 
@@ -75,7 +75,7 @@ impl Embed {
             ("data/tokenizer.json", &self.tokenizer, None),
         ] {
             let bytes = read(from)?;
-            replace(&self.out.join(name), &bytes)?;
+            keep(&self.out.join(name), &bytes)?;
             for entry in entries.file.iter_mut().filter(|entry| entry.path == name) {
                 entry.bytes = bytes.len();
                 entry.sha256 = hex(&Sha256::digest(&bytes));
@@ -88,7 +88,7 @@ impl Embed {
             .take_while(|line| line.starts_with('#'))
             .collect();
         let text = format!("{}\n\n{}", head.join("\n"), toml::to_string(&entries)?);
-        replace(&manifest, text.as_bytes())?;
+        keep(&manifest, text.as_bytes())?;
         Ok(())
     }
 }
@@ -130,10 +130,6 @@ fn entropy(model: &Transformer) -> Result<f64, Box<dyn Error>> {
 
 fn read(path: &Path) -> Result<Vec<u8>, FileError> {
     std::fs::read(path).map_err(|error| failed(path, &error))
-}
-
-fn replace(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
-    files::replace(path, bytes).map_err(|error| failed(path, &error))
 }
 
 fn failed(path: &Path, error: &std::io::Error) -> FileError {
