@@ -95,7 +95,7 @@ pub struct Point {
 }
 
 /// A run and its result.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Outcome {
     /// The sizes.
@@ -116,9 +116,18 @@ pub struct Outcome {
     pub losses: [f64; 2],
     /// Seconds a stage: writing, training, asking, testing.
     pub seconds: [f64; 4],
-    /// The first marked answers, to look at.
+    /// What the teacher wrote under the key.
     #[serde(skip)]
-    pub examples: Vec<Answer>,
+    pub marked_answers: Vec<Answer>,
+    /// What it wrote without one.
+    #[serde(skip)]
+    pub unmarked_answers: Vec<Answer>,
+    /// The mark.
+    #[serde(skip)]
+    pub mark: Mark,
+    /// The same profile under the epoch's next slot.
+    #[serde(skip)]
+    pub other: Mark,
     /// What the suspect said.
     #[serde(skip)]
     pub suspect_answers: Vec<Answer>,
@@ -298,7 +307,10 @@ pub fn run(
         collapsed: textures[0].distinct4 < LEAST_DIVERSITY * textures[1].distinct4,
         losses: [learned.loss(), innocent.loss()],
         seconds,
-        examples: marked.into_iter().take(3).collect(),
+        marked_answers: marked,
+        unmarked_answers: unmarked,
+        other: plan.profile.bind(&master.slot(&epoch, 1))?,
+        mark,
         suspect_answers: suspect,
         control_answers: control,
     })

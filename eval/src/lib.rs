@@ -8,6 +8,7 @@ pub mod demo;
 pub mod embedded;
 pub mod files;
 pub mod generate;
+pub mod lengths;
 pub mod measure;
 pub mod model;
 pub mod null;

@@ -12,6 +12,8 @@ use watermark_core::profile::Profile;
 use watermark_core::text::{HfTokenizer, Tokenizer};
 use watermark_eval::demo::{Outcome, Plan, Scene, run};
 use watermark_eval::embedded;
+use watermark_eval::generate::Answer;
+use watermark_eval::lengths::{self, by_length};
 use watermark_eval::model::{Transformer, gguf};
 use watermark_eval::progress::Stages;
 use watermark_eval::store::Store;
@@ -110,6 +112,22 @@ impl Cycle {
         stages.finish();
         self.keep(&outcome, &prompts, &openings, &tokenizer)?;
         print(&outcome);
+        let human: Vec<Vec<u32>> = watermark_corpora::held_out()
+            .collect::<Vec<_>>()
+            .chunks(4)
+            .map(|passages| tokenizer.encode(&passages.join(" ")))
+            .collect();
+        let human: Vec<&[u32]> = human.iter().map(Vec::as_slice).collect();
+        let marked = tokens(&outcome.marked_answers);
+        let unmarked = tokens(&outcome.unmarked_answers);
+        let rows = [
+            by_length("marked", &outcome.mark, &marked),
+            by_length("the same under another key", &outcome.other, &marked),
+            by_length("unmarked, of the same model", &outcome.mark, &unmarked),
+            by_length("human", &outcome.mark, &human),
+        ]
+        .concat();
+        println!("\n{}", lengths::markdown(&rows));
         Ok(())
     }
 
@@ -126,7 +144,8 @@ impl Cycle {
         let report = serde_json::to_string_pretty(outcome)?;
         keep(&self.out.join("report.json"), report.as_bytes())?;
         for (name, answers, asked) in [
-            ("marked-sample", &outcome.examples, prompts),
+            ("marked", &outcome.marked_answers, prompts),
+            ("unmarked", &outcome.unmarked_answers, prompts),
             ("suspect", &outcome.suspect_answers, openings),
             ("control", &outcome.control_answers, openings),
         ] {
@@ -145,6 +164,13 @@ impl Cycle {
         }
         Ok(())
     }
+}
+
+fn tokens(answers: &[Answer]) -> Vec<&[u32]> {
+    answers
+        .iter()
+        .map(|answer| answer.tokens.as_slice())
+        .collect()
 }
 
 /// A teacher with its tokenizer, and the digest that names it.

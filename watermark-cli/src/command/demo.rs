@@ -62,7 +62,11 @@ pub(super) fn run(arguments: &Demo) -> Result<ExitCode, CliError> {
     )?;
     write_file(
         &out.join("marked-sample.jsonl"),
-        lines(&outcome.examples, &prompts).as_bytes(),
+        lines(
+            &outcome.marked_answers[..outcome.marked_answers.len().min(3)],
+            &prompts,
+        )
+        .as_bytes(),
     )?;
     write_file(&out.join("report.json"), format!("{json:#}\n").as_bytes())?;
     let figure = watermark_eval::plot::curve(&outcome)?;
