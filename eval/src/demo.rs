@@ -19,7 +19,7 @@ use watermark_core::window::Exhibit;
 
 use crate::generate::{Answer, Generation, coins, generate};
 use crate::measure::Texture;
-use crate::model::{Model, ModelError, Transformer, TransformerConfig, worker};
+use crate::model::{Architecture, Model, ModelError, Transformer, TransformerConfig, worker};
 use crate::training::{TrainingConfig, TrainingError, Windows, train};
 
 /// The sizes of a run.
@@ -276,6 +276,7 @@ fn train_both(
         kv_heads: (plan.dim / 32).max(1),
         hidden: plan.dim * 8 / 3 / 32 * 32,
         context: plan.answer_tokens + 32,
+        architecture: Architecture::Llama,
         ..teacher.config().clone()
     };
     let training = TrainingConfig {

@@ -29,7 +29,11 @@ pub(super) fn identity(
     config: &TrainingConfig,
 ) -> String {
     let mut hash = Sha256::new();
-    hash.update(format!("{shape:?}|{config:?}|{}|", windows.length()));
+    hash.update(format!(
+        "{}|{config:?}|{}|",
+        described(shape),
+        windows.length()
+    ));
     for token in windows.stream() {
         hash.update(token.to_le_bytes());
     }
@@ -37,6 +41,15 @@ pub(super) fn identity(
         .iter()
         .map(|byte| format!("{byte:02x}"))
         .collect()
+}
+
+/// A shape in the words of the first checkpoints, which knew one architecture and did not name it.
+fn described(shape: &TransformerConfig) -> String {
+    let shown = format!("{shape:?}");
+    match shown.split_once(", architecture: Llama") {
+        Some((before, after)) => format!("{before}{after}"),
+        None => shown,
+    }
 }
 
 /// Reads a checkpoint; `None` if there is none yet.
@@ -95,4 +108,32 @@ pub(super) fn save(path: &Path, identity: &str, state: &State) -> Result<(), Tra
         path: path.to_owned(),
         source,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::Architecture;
+
+    #[test]
+    fn checkpoints_from_before_architectures_are_still_known() {
+        let shape = TransformerConfig {
+            vocab: 50,
+            dim: 16,
+            layers: 2,
+            heads: 4,
+            kv_heads: 2,
+            hidden: 24,
+            context: 40,
+            rope_base: 10_000.0,
+            epsilon: 1e-5,
+            tied: true,
+            architecture: Architecture::Llama,
+        };
+        assert_eq!(
+            described(&shape),
+            "TransformerConfig { vocab: 50, dim: 16, layers: 2, heads: 4, kv_heads: 2, hidden: 24, \
+             context: 40, rope_base: 10000.0, epsilon: 1e-5, tied: true }"
+        );
+    }
 }
