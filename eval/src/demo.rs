@@ -20,7 +20,7 @@ use watermark_core::window::Exhibit;
 
 use crate::generate::{Answer, Generation, coins, generate};
 use crate::measure::Texture;
-use crate::model::{Model, ModelError, worker};
+use crate::model::{DocumentTokens, Model, ModelError, worker};
 use crate::store::{Store, StoreError};
 use crate::student::{DOCUMENT_START, Student, StudentConfig};
 use crate::training::TrainingError;
@@ -159,8 +159,10 @@ pub enum DemoError {
 /// Who writes, and what is asked.
 #[derive(Clone, Copy)]
 pub struct Scene<'a> {
-    /// The model that writes. Its document start is token 0.
+    /// The model that writes.
     pub teacher: &'a dyn Model,
+    /// Between which tokens it expects a document.
+    pub documents: DocumentTokens,
     /// What it is asked with: token ids, document start left out.
     pub prompts: &'a [Vec<u32>],
     /// First words for the students.
@@ -208,25 +210,27 @@ pub fn run(
         clock = Instant::now();
     };
 
-    let write = |store: Option<&Store>, name: &str, model: &dyn Model, mark, asked: &[_], stage| {
-        let generation = Generation {
-            max_tokens: plan.answer_tokens,
-            sampling: Sampling::default(),
-            end: Some(DOCUMENT_START),
-            seed: coins(plan.seed, name, 0).next_u64(),
-            first: 0,
-            batch: 64,
-            threads,
+    let write =
+        |store: Option<&Store>, name: &str, model: &dyn Model, mark, asked: &[_], end, stage| {
+            let generation = Generation {
+                max_tokens: plan.answer_tokens,
+                sampling: Sampling::default(),
+                end: Some(end),
+                seed: coins(plan.seed, name, 0).next_u64(),
+                first: 0,
+                batch: 64,
+                threads,
+            };
+            let work = (asked.len() * plan.answer_tokens) as u64;
+            hear(Event::Stage(stage, work));
+            let progress = |tokens| hear(Event::Done(tokens));
+            Ok::<_, DemoError>(match store {
+                Some(store) => store.answers(name, model, mark, asked, &generation, &progress)?,
+                None => generate(model, mark, asked, &generation, &progress)?,
+            })
         };
-        let work = (asked.len() * plan.answer_tokens) as u64;
-        hear(Event::Stage(stage, work));
-        let progress = |tokens| hear(Event::Done(tokens));
-        Ok::<_, DemoError>(match store {
-            Some(store) => store.answers(name, model, mark, asked, &generation, &progress)?,
-            None => generate(model, mark, asked, &generation, &progress)?,
-        })
-    };
-    let asked = ask(prompts, plan.answers);
+    let DocumentTokens { start, end } = scene.documents;
+    let asked = ask(prompts, start, plan.answers);
     let under_key = Some(&mark);
     let marked = write(
         scene.store,
@@ -234,6 +238,7 @@ pub fn run(
         teacher,
         under_key,
         &asked,
+        end,
         "the teacher writes under the key",
     )?;
     let unmarked = write(
@@ -242,6 +247,7 @@ pub fn run(
         teacher,
         None,
         &asked,
+        end,
         "the teacher writes without a key",
     )?;
     lap(0);
@@ -250,13 +256,14 @@ pub fn run(
     lap(1);
 
     // A student's answers are written in seconds: they are not kept.
-    let asked = ask(openings, plan.questions);
+    let asked = ask(openings, DOCUMENT_START, plan.questions);
     let suspect = write(
         None,
         "suspect",
         &learned,
         None,
         &asked,
+        DOCUMENT_START,
         "the suspect answers",
     )?;
     let control = write(
@@ -265,6 +272,7 @@ pub fn run(
         &innocent,
         None,
         &asked,
+        DOCUMENT_START,
         "the control answers",
     )?;
     lap(2);
@@ -317,12 +325,10 @@ pub fn run(
 }
 
 /// Prompts, each after a document start, in turn until there are `count`.
-fn ask(prompts: &[Vec<u32>], count: usize) -> Vec<Vec<u32>> {
-    let started = prompts.iter().map(|prompt| {
-        let mut tokens = vec![DOCUMENT_START];
-        tokens.extend(prompt);
-        tokens
-    });
+fn ask(prompts: &[Vec<u32>], start: u32, count: usize) -> Vec<Vec<u32>> {
+    let started = prompts
+        .iter()
+        .map(|prompt| [&[start], prompt.as_slice()].concat());
     started.cycle().take(count).collect()
 }
 

@@ -3,6 +3,7 @@
 //! [`transformer`] is the one engine: trained here from scratch, run here with a cache, and loaded
 //! from GGUF files of pretrained models ([`gguf`]). [`ngram`] is an instant stand-in for tests.
 
+mod architecture;
 mod decode;
 pub mod gguf;
 pub mod ngram;
@@ -11,6 +12,7 @@ pub mod transformer;
 mod trimmed;
 pub mod worker;
 
+pub use architecture::{Architecture, DocumentTokens, Gemma3};
 pub(crate) use ops::{lanes::dot, lanes::wide, with_values};
 pub use transformer::{Transformer, TransformerConfig};
 pub use trimmed::Trimmed;
@@ -124,6 +126,12 @@ pub enum ModelError {
         needed: usize,
         /// The model's context length.
         limit: usize,
+    },
+    /// There are no gradients for it.
+    #[error("a model of architecture `{architecture}` can be run but not trained; train a `llama`")]
+    NotTrainable {
+        /// Its architecture.
+        architecture: &'static str,
     },
     /// A model's shape is contradictory.
     #[error("invalid model shape: {0}")]

@@ -2,7 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::model::{Batch, Model, ModelError, Transformer, TransformerConfig, Trimmed};
+use crate::model::{Architecture, Batch, Model, ModelError};
+use crate::model::{Transformer, TransformerConfig, Trimmed};
 use crate::training::{Checkpoint, Progress, TrainingConfig, TrainingError, Windows, train};
 
 /// Starts every document: `<|endoftext|>` of the embedded teacher and of SmolLM2 alike.
@@ -156,6 +157,7 @@ impl StudentConfig {
             rope_base: 10_000.0,
             epsilon: 1e-5,
             tied: true,
+            architecture: Architecture::Llama,
         }
     }
 

@@ -163,8 +163,8 @@ impl TrainingConfig {
 /// of threads around it: it runs on one.
 ///
 /// # Errors
-/// A setting is not positive, the checkpoint belongs to another training or cannot be accessed, or the
-/// loss diverges.
+/// A setting is not positive, the model's architecture has no gradients here, the checkpoint belongs
+/// to another training or cannot be accessed, or the loss diverges.
 pub fn train(
     model: &Transformer,
     windows: &Windows,
@@ -173,6 +173,7 @@ pub fn train(
     progress: &mut (dyn FnMut(Progress<'_>) + Send),
 ) -> Result<Trained, TrainingError> {
     config.check()?;
+    model.config().check_trainable()?;
     worker::alone(|| run(model, windows, config, checkpoint, progress))
 }
 

@@ -127,7 +127,7 @@ pub(crate) enum Key {
 pub(crate) struct Generate {
     #[command(flatten)]
     pub(crate) mark: MarkArgs,
-    /// A GGUF file of llama architecture [default: the embedded model].
+    /// A GGUF file of architecture llama or gemma3 [default: the embedded model].
     #[arg(long, value_name = "FILE.gguf")]
     pub(crate) model: Option<PathBuf>,
     /// Prompts, JSONL with a field `prompt` or `prompt_token_ids` [default: embedded ones].

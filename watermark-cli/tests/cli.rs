@@ -490,3 +490,30 @@ fn tables_of_other_writers_are_read() {
         &["row 2", "token_ids", "4096"],
     );
 }
+
+#[test]
+fn a_model_without_a_usable_tokenizer_takes_another_file() {
+    let bench = Bench::new();
+    let mut gguf = watermark_corpora::teacher().to_vec();
+    let key = b"tokenizer.ggml.model";
+    let at = gguf.windows(key.len()).position(|window| window == key);
+    // Behind the key: a type and a length, then the text.
+    let text = at.unwrap() + key.len() + 12;
+    assert_eq!(&gguf[text..text + 4], b"gpt2");
+    gguf[text..text + 4].copy_from_slice(b"none");
+    bench.write("m.gguf", &gguf);
+    bench.write("t.json", watermark_corpora::tokenizer_json());
+    let generate = "generate --key-file m.key --model m.gguf --count 2 --max-tokens 4";
+    bench.refuses(
+        &format!("{generate} --out out.jsonl"),
+        4,
+        &["m.gguf", "`none`", "--tokenizer"],
+    );
+    let other = bench.run(&format!("{generate} --tokenizer t.json"));
+    let embedded = bench.run("generate --key-file m.key --count 2 --max-tokens 4");
+    assert!(other.status.success() && embedded.status.success());
+    assert_eq!(
+        String::from_utf8(other.stdout).unwrap(),
+        String::from_utf8(embedded.stdout).unwrap()
+    );
+}

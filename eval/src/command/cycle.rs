@@ -102,6 +102,7 @@ impl Cycle {
         let store = Store::open(&self.out, &identity)?;
         let scene = Scene {
             teacher: &teacher,
+            documents: teacher.documents(),
             prompts: &prompts,
             openings: &openings,
             store: Some(&store),

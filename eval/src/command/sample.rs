@@ -10,12 +10,11 @@ use watermark_core::candidates::Sampling;
 use watermark_core::text::{HfTokenizer, Tokenizer};
 use watermark_eval::generate::{Generation, generate};
 use watermark_eval::model::gguf;
-use watermark_eval::student::DOCUMENT_START;
 
 /// Sample unmarked texts from a GGUF model; entropy and speed go to stderr.
 #[derive(Args)]
 pub(crate) struct Sample {
-    /// The GGUF file, of the llama architecture.
+    /// The GGUF file, of architecture llama or gemma3.
     #[arg(long)]
     model: PathBuf,
     /// What every text starts with, after the document start.
@@ -36,11 +35,12 @@ impl Sample {
     pub(crate) fn run(self) -> Result<(), Box<dyn Error>> {
         let gguf::Pretrained { model, tokenizer } = gguf::load(&self.model)?;
         let tokenizer = HfTokenizer::new(tokenizer);
-        let prompt = [vec![DOCUMENT_START], tokenizer.encode(&self.prompt)].concat();
+        let documents = model.documents();
+        let prompt = [vec![documents.start], tokenizer.encode(&self.prompt)].concat();
         let generation = Generation {
             max_tokens: self.tokens,
             sampling: Sampling::default(),
-            end: Some(DOCUMENT_START),
+            end: Some(documents.end),
             seed: self.seed,
             first: 0,
             batch: self.texts,

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 use watermark_core::text::{HfTokenizer, Tokenizer};
-use watermark_eval::model::{Transformer, TransformerConfig, gguf};
+use watermark_eval::model::{Architecture, Transformer, TransformerConfig, gguf};
 use watermark_eval::source::{Source, train_tokenizer};
 use watermark_eval::training::{Checkpoint, TrainingConfig, Windows, train};
 
@@ -117,6 +117,7 @@ impl TrainTeacher {
                 rope_base: 10_000.0,
                 epsilon: 1e-5,
                 tied: true,
+                architecture: Architecture::Llama,
             },
             self.seed,
         )?;

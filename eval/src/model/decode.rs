@@ -43,19 +43,7 @@ impl<'a> Decoding<'a> {
             .max(64)
             .min(self.model.config().context);
         let logits = worker::alone(|| {
-            let shape = self.model.config().attention();
-            let cache = &mut self.cache;
-            let x = self.model.blocks(tokens, |layer, qkv| {
-                cache[layer].grow(shape, rows, start, capacity);
-                let attended = with_values(qkv, |qkv| {
-                    Ok(cache[layer].attend(shape, self.model.rope(), qkv, rows, start))
-                })?;
-                Tensor::from_vec(
-                    attended,
-                    (rows * new, shape.heads * shape.head_dim),
-                    &Device::Cpu,
-                )
-            })?;
+            let x = continued(self.model, &mut self.cache, tokens, rows, start, capacity)?;
             let x = if new == 1 {
                 x
             } else {
@@ -72,6 +60,40 @@ impl<'a> Decoding<'a> {
         self.len += new;
         Ok(())
     }
+}
+
+/// The residual stream of new tokens, given row by row, after `start` others in the cache.
+fn continued(
+    model: &Transformer,
+    cache: &mut [LayerCache],
+    tokens: &[u32],
+    rows: usize,
+    start: usize,
+    capacity: usize,
+) -> candle_core::Result<Tensor> {
+    let shape = model.config().attention();
+    model.blocks(tokens, |layer, qkv| {
+        let cache = &mut cache[layer];
+        cache.grow(shape, rows, start, capacity);
+        let (rope, window) = model.sight(layer);
+        let attended = with_values(qkv, |qkv| {
+            Ok(cache.attend(shape, rope, window, qkv, rows, start))
+        })?;
+        let size = (tokens.len(), shape.heads * shape.head_dim);
+        Tensor::from_vec(attended, size, &Device::Cpu)
+    })
+}
+
+/// The residual stream at every position of whole sequences, given row by row.
+pub(super) fn whole(
+    model: &Transformer,
+    tokens: &[u32],
+    rows: usize,
+) -> candle_core::Result<Tensor> {
+    let mut cache: Vec<LayerCache> = (0..model.config().layers)
+        .map(|_| LayerCache::default())
+        .collect();
+    continued(model, &mut cache, tokens, rows, 0, tokens.len() / rows)
 }
 
 impl Batch for Decoding<'_> {
@@ -130,11 +152,13 @@ impl LayerCache {
     }
 
     /// Stores the keys and values of new tokens, the first of them at position `start`, and lets each
-    /// attend to itself and what precedes it: `[rows new, width]` to `[rows new, heads head_dim]`.
+    /// attend to itself and what precedes it, or to the last `window` of these:
+    /// `[rows new, width]` to `[rows new, heads head_dim]`.
     fn attend(
         &mut self,
         shape: AttentionShape,
         rope: &Rope,
+        window: Option<usize>,
         qkv: &[f32],
         rows: usize,
         start: usize,
@@ -158,6 +182,7 @@ impl LayerCache {
                 .zip(output.chunks_exact_mut(heads * dim));
             for (index, (qkv, output)) in tokens.enumerate() {
                 let (row, position) = (index / new, start + index % new);
+                let seen = window.map_or(0, |window| (position + 1).saturating_sub(window));
                 let (queries, rest) = qkv.split_at(heads * dim);
                 let (keys, values) = rest.split_at(kv_heads * dim);
                 for g in 0..kv_heads {
@@ -174,14 +199,14 @@ impl LayerCache {
                     for h in g * group..(g + 1) * group {
                         turned.copy_from_slice(&queries[h * dim..(h + 1) * dim]);
                         rope.forward(&mut turned, position);
-                        let scores = &mut scores[..=position];
+                        let scores = &mut scores[seen..=position];
                         for query in &mut turned {
                             *query *= scale;
                         }
-                        combine(scores, &turned, cached_keys, self.capacity);
+                        combine(scores, &turned, &cached_keys[seen..], self.capacity);
                         softmax(scores);
                         let output = &mut output[h * dim..(h + 1) * dim];
-                        combine(output, scores, cached_values, dim);
+                        combine(output, scores, &cached_values[seen * dim..], dim);
                     }
                 }
             }
@@ -192,7 +217,7 @@ impl LayerCache {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Model, TransformerConfig};
+    use super::super::{Architecture, Gemma3, Model, TransformerConfig};
     use super::*;
 
     fn model() -> Transformer {
@@ -207,13 +232,58 @@ mod tests {
             rope_base: 10_000.0,
             epsilon: 1e-5,
             tied: false,
+            architecture: Architecture::Llama,
+        };
+        Transformer::random(config, 5).unwrap()
+    }
+
+    /// The same sizes with heads of 8 entries, and one layer in three that sees everything.
+    fn gemma(window: usize) -> Transformer {
+        let architecture = Architecture::Gemma3(Gemma3 {
+            head_dim: 8,
+            window,
+            global_every: 3,
+            local_rope_base: 500.0,
+        });
+        let config = TransformerConfig {
+            layers: 4,
+            architecture,
+            ..model().config().clone()
         };
         Transformer::random(config, 5).unwrap()
     }
 
     #[test]
     fn steps_equal_reading_the_whole_prompt() {
-        let model = model();
+        steps_and_whole_of(&model());
+    }
+
+    #[test]
+    fn steps_beyond_the_window_equal_reading_the_whole_prompt() {
+        steps_and_whole_of(&gemma(7));
+    }
+
+    #[test]
+    fn a_window_hides_what_came_before_it_in_local_layers_only() {
+        let first_logits = |model: &Transformer, first: u32| {
+            let tokens = [&[first][..], &[5; 20]].concat();
+            model.start(&[&tokens]).unwrap().logits().to_owned()
+        };
+        let differ = |model: &Transformer| first_logits(model, 1) != first_logits(model, 2);
+        // Four local layers see back 4 x 6 tokens and no further; a global one sees everything.
+        let local_only = |window| {
+            let mut config = gemma(window).config().clone();
+            if let Architecture::Gemma3(gemma) = &mut config.architecture {
+                gemma.global_every = 100;
+            }
+            Transformer::random(config, 5).unwrap()
+        };
+        assert!(differ(&local_only(6)));
+        assert!(!differ(&local_only(5)));
+        assert!(differ(&gemma(5)));
+    }
+
+    fn steps_and_whole_of(model: &Transformer) {
         let tokens: Vec<u32> = (0..90).map(|i| i * 7 % 50).collect();
         let mut batch = model.start(&[&tokens[..3]]).unwrap();
         for end in 4..=tokens.len() {

@@ -1,26 +1,28 @@
 //! GGUF files: pretrained models in, trained models out.
 //!
-//! The `llama` architecture is read whatever its quantisation, and computed with in `f32`. Files
-//! written here carry the tokenizer and follow the same conventions, so other programs read them too.
+//! The architectures `llama` and `gemma3` (text only) are read whatever their quantisation, and computed
+//! with in `f32`. Files written here carry the tokenizer and follow the same conventions, so other
+//! programs read them too.
+
+mod pieces;
+mod save;
 
 use std::fs::File;
-use std::io::{BufReader, Read, Seek, Write};
+use std::io::{BufReader, Read, Seek};
 use std::path::{Path, PathBuf};
 
 use candle_core::quantized::gguf_file::{Content, Value};
 use candle_core::quantized::tokenizer::TokenizerFromGguf;
-use candle_core::quantized::{GgmlDType, QTensor};
 use candle_core::{Device, Tensor};
 use tokenizers::pre_tokenizers::byte_level::ByteLevel;
 use tokenizers::pre_tokenizers::digits::Digits;
 use tokenizers::pre_tokenizers::sequence::Sequence;
 use tokenizers::{PreTokenizerWrapper, Tokenizer};
 
-use super::transformer::{Block, ShapeError, Weights};
-use super::{Transformer, TransformerConfig, worker};
+pub use self::save::save;
 
-/// The one architecture that is read and written.
-const ARCHITECTURE: &str = "llama";
+use super::transformer::{Block, InnerNorms, ShapeError, Weights};
+use super::{Architecture, DocumentTokens, Gemma3, Transformer, TransformerConfig, worker};
 
 /// A model with its tokenizer.
 #[derive(Debug)]
@@ -55,8 +57,8 @@ pub enum GgufError {
     },
     /// An architecture that is not supported.
     #[error(
-        "{name} holds a model of architecture `{architecture}`; only `llama` is supported \
-         (SmolLM2, TinyLlama, Llama and the like)"
+        "{name} holds a model of architecture `{architecture}`; only `llama` (SmolLM2, TinyLlama, Llama \
+         and the like) and `gemma3` are supported"
     )]
     Architecture {
         /// The file.
@@ -71,6 +73,16 @@ pub enum GgufError {
         name: String,
         /// The entry.
         key: String,
+    },
+    /// A variant of the architecture that would be computed wrongly.
+    #[error("{name} is of a kind that is not supported: `{key}` is {value}")]
+    Variant {
+        /// The file.
+        name: String,
+        /// The metadata entry that says so.
+        key: String,
+        /// Its value.
+        value: String,
     },
     /// A tensor is absent, cut off, or of the wrong shape.
     #[error(
@@ -93,7 +105,10 @@ pub enum GgufError {
         source: ShapeError,
     },
     /// The tokenizer inside is absent or not understood.
-    #[error("{name} has no usable tokenizer: {source}")]
+    #[error(
+        "{name} has no usable tokenizer: {source}; give the model's tokenizer.json beside it \
+         (--tokenizer FILE.json)"
+    )]
     Tokenizer {
         /// The file.
         name: String,
@@ -115,11 +130,24 @@ pub enum GgufError {
 /// # Errors
 /// The file is not GGUF, cut off, of another architecture, or without a tokenizer.
 pub fn load(path: &Path) -> Result<Pretrained, GgufError> {
+    read(open(path)?, &path.display().to_string())
+}
+
+/// Loads a model whose tokenizer comes from elsewhere.
+///
+/// # Errors
+/// The file is not GGUF, cut off, or of another architecture.
+pub fn load_model(path: &Path) -> Result<Transformer, GgufError> {
+    let reader = open(path)?;
+    worker::alone(|| Source::new(reader, &path.display().to_string())?.model())
+}
+
+fn open(path: &Path) -> Result<BufReader<File>, GgufError> {
     let file = File::open(path).map_err(|source| GgufError::Io {
         path: path.to_owned(),
         source,
     })?;
-    read(BufReader::new(file), &path.display().to_string())
+    Ok(BufReader::new(file))
 }
 
 /// Reads a model and its tokenizer; `name` is what errors call the source.
@@ -135,9 +163,39 @@ pub fn read(reader: impl Read + Seek + Send, name: &str) -> Result<Pretrained, G
     })
 }
 
+/// The architectures that are read.
+#[derive(Clone, Copy)]
+enum Family {
+    Llama,
+    Gemma3,
+}
+
+/// Which entries of a head are turned together.
+enum Pairs {
+    /// `2 i` and `2 i + 1`: how the weights are held here, and in `llama` files.
+    Adjacent,
+    /// `i` and `i + D / 2`: in `gemma3` files.
+    HalfApart,
+}
+
+/// Rows of heads of `head_dim` entries, put into the order in which `pairs` stand; they come in the
+/// other one. Scores are sums over the entries of a head, so queries, keys and the weights of their
+/// normalisations can be reordered together.
+fn reordered(rows: &Tensor, head_dim: usize, pairs: Pairs) -> candle_core::Result<Tensor> {
+    let heads = rows.dim(0)? / head_dim;
+    let rest = rows.elem_count() / (heads * head_dim);
+    let split = match pairs {
+        Pairs::Adjacent => (heads, 2, head_dim / 2, rest),
+        Pairs::HalfApart => (heads, head_dim / 2, 2, rest),
+    };
+    let swapped = rows.contiguous()?.reshape(split)?.transpose(1, 2)?;
+    swapped.contiguous()?.reshape(rows.shape())
+}
+
 /// A GGUF file being read.
 struct Source<'a, R> {
     content: Content,
+    family: Family,
     reader: R,
     name: &'a str,
 }
@@ -148,18 +206,32 @@ impl<'a, R: Read + Seek> Source<'a, R> {
             name: name.to_owned(),
             source: Box::new(source),
         })?;
-        let source = Self {
+        let mut source = Self {
             content,
+            family: Family::Llama,
             reader,
             name,
         };
-        match source.string("general.architecture")? {
-            ARCHITECTURE => Ok(source),
-            other => Err(GgufError::Architecture {
-                name: name.to_owned(),
-                architecture: other.to_owned(),
-            }),
-        }
+        source.family = match source.string("general.architecture")? {
+            "llama" => Family::Llama,
+            "gemma3" => Family::Gemma3,
+            other => {
+                return Err(GgufError::Architecture {
+                    name: name.to_owned(),
+                    architecture: other.to_owned(),
+                });
+            }
+        };
+        Ok(source)
+    }
+
+    /// An entry's full name.
+    fn key(&self, key: &str) -> String {
+        let family = match self.family {
+            Family::Llama => "llama",
+            Family::Gemma3 => "gemma3",
+        };
+        format!("{family}.{key}")
     }
 
     fn string(&self, key: &str) -> Result<&str, GgufError> {
@@ -177,7 +249,7 @@ impl<'a, R: Read + Seek> Source<'a, R> {
     }
 
     fn size(&self, key: &str) -> Result<usize, GgufError> {
-        let key = format!("{ARCHITECTURE}.{key}");
+        let key = self.key(key);
         match self.content.metadata.get(&key).map(Value::to_u32) {
             Some(Ok(size)) => Ok(size as usize),
             _ => Err(self.lacks(&key)),
@@ -185,7 +257,7 @@ impl<'a, R: Read + Seek> Source<'a, R> {
     }
 
     fn number(&self, key: &str) -> Result<f32, GgufError> {
-        let key = format!("{ARCHITECTURE}.{key}");
+        let key = self.key(key);
         match self.content.metadata.get(&key).map(Value::to_f32) {
             Some(Ok(number)) => Ok(number),
             _ => Err(self.lacks(&key)),
@@ -209,6 +281,10 @@ impl<'a, R: Read + Seek> Source<'a, R> {
             rope_base: self.number("rope.freq_base").unwrap_or(10_000.0),
             epsilon: self.number("attention.layer_norm_rms_epsilon")?,
             tied: !self.content.tensor_infos.contains_key("output.weight"),
+            architecture: match self.family {
+                Family::Llama => Architecture::Llama,
+                Family::Gemma3 => Architecture::Gemma3(self.gemma3()?),
+            },
         };
         match config.check() {
             Ok(()) => Ok(config),
@@ -217,6 +293,76 @@ impl<'a, R: Read + Seek> Source<'a, R> {
                 source,
             }),
         }
+    }
+
+    /// What a `gemma3` file says besides.
+    ///
+    /// Two entries that early converters left out have one value in all published models. Larger
+    /// models than that of 1 B parameters stretch their positions and are refused.
+    fn gemma3(&self) -> Result<Gemma3, GgufError> {
+        let head_dim = self.size("attention.key_length")?;
+        let changes = [
+            ("rope.scaling.factor", 1.0),
+            ("attn_logit_softcapping", 0.0),
+            ("final_logit_softcapping", 0.0),
+            ("attention.value_length", head_dim as f32),
+        ];
+        for (key, harmless) in changes {
+            let key = self.key(key);
+            if let Some(value) = self.content.metadata.get(&key)
+                && number(value) != Some(harmless)
+            {
+                return Err(GgufError::Variant {
+                    name: self.name.to_owned(),
+                    key,
+                    value: format!("{value:?}"),
+                });
+            }
+        }
+        let or = |key: &str, usual: f32| match self.content.metadata.get(&self.key(key)) {
+            None => Ok(usual),
+            Some(value) => number(value).ok_or_else(|| self.lacks(&self.key(key))),
+        };
+        Ok(Gemma3 {
+            head_dim,
+            window: self.size("attention.sliding_window")?,
+            global_every: or("attention.sliding_window_pattern", 6.0)? as usize,
+            local_rope_base: or("rope.freq_base_swa", 10_000.0)?,
+        })
+    }
+
+    /// The tokens between which the model expects a document.
+    ///
+    /// Where texts do not begin with a token of their own, documents were trained on one after the
+    /// other with `<|endoftext|>` between them, whatever a chat template made of the other entries.
+    fn documents(&self, vocab: usize) -> Result<DocumentTokens, GgufError> {
+        let id = |key: &str| match self.content.metadata.get(key).map(Value::to_u32) {
+            None => Ok(None),
+            Some(Ok(id)) if (id as usize) < vocab => Ok(Some(id)),
+            Some(_) => Err(self.lacks(key)),
+        };
+        let start = id("tokenizer.ggml.bos_token_id")?;
+        let end = id("tokenizer.ggml.eos_token_id")?;
+        let pieces = matches!(self.string("tokenizer.ggml.model"), Ok("llama"));
+        let begins = match self.content.metadata.get("tokenizer.ggml.add_bos_token") {
+            Some(Value::Bool(begins)) => *begins,
+            _ => pieces,
+        };
+        let between = || match self.content.metadata.get("tokenizer.ggml.tokens") {
+            Some(Value::Array(tokens)) => tokens
+                .iter()
+                .position(|token| matches!(token, Value::String(text) if text == "<|endoftext|>"))
+                .filter(|&id| id < vocab),
+            _ => None,
+        };
+        let (start, end) = match (begins, between()) {
+            (false, Some(between)) => (between as u32, between as u32),
+            _ => {
+                let start = start.or(end).unwrap_or(0);
+                (start, end.unwrap_or(start))
+            }
+        };
+        Ok(DocumentTokens { start, end })
     }
 
     /// A tensor of the given shape, as `f32`.
@@ -240,16 +386,41 @@ impl<'a, R: Read + Seek> Source<'a, R> {
         read().map_err(failed)
     }
 
+    /// A tensor of which each row belongs to an entry of a query or a key.
+    fn turned(
+        &mut self,
+        tensor: &str,
+        shape: &[usize],
+        head_dim: usize,
+    ) -> Result<Tensor, GgufError> {
+        let rows = self.tensor(tensor, shape)?;
+        match self.family {
+            Family::Llama => Ok(rows),
+            Family::Gemma3 => {
+                reordered(&rows, head_dim, Pairs::Adjacent).map_err(|source| GgufError::Tensor {
+                    name: self.name.to_owned(),
+                    tensor: tensor.to_owned(),
+                    source: Box::new(source),
+                })
+            }
+        }
+    }
+
     /// Matrices with one input, given as `[out, in]`, side by side as `[in, out + out + ...]`.
     fn matrices(&mut self, parts: &[(String, usize)], input: usize) -> Result<Tensor, GgufError> {
         let mut tensors = Vec::with_capacity(parts.len());
         for (name, output) in parts {
             tensors.push(self.tensor(name, &[*output, input])?);
         }
-        let joined = Tensor::cat(&tensors, 0).and_then(|all| all.t()?.contiguous());
+        self.joined(&parts[0].0, &tensors)
+    }
+
+    /// `[out, in]` tensors side by side as `[in, out + out + ...]`; `tensor` is what errors name.
+    fn joined(&self, tensor: &str, tensors: &[Tensor]) -> Result<Tensor, GgufError> {
+        let joined = Tensor::cat(tensors, 0).and_then(|all| all.t()?.contiguous());
         joined.map_err(|source| GgufError::Tensor {
             name: self.name.to_owned(),
-            tensor: parts[0].0.clone(),
+            tensor: tensor.to_owned(),
             source: Box::new(source),
         })
     }
@@ -259,23 +430,35 @@ impl<'a, R: Read + Seek> Source<'a, R> {
         let TransformerConfig {
             vocab, dim, hidden, ..
         } = config;
-        let keys = config.kv_heads * (dim / config.heads);
+        let shape = config.attention();
+        let head_dim = shape.head_dim;
+        let (queries, keys) = (shape.heads * head_dim, shape.kv_heads * head_dim);
+        let documents = self.documents(vocab)?;
         let mut blocks = Vec::with_capacity(config.layers);
         for i in 0..config.layers {
             let named = |part: &str| format!("blk.{i}.{part}.weight");
             let qkv = [
-                (named("attn_q"), dim),
-                (named("attn_k"), keys),
-                (named("attn_v"), keys),
+                self.turned(&named("attn_q"), &[queries, dim], head_dim)?,
+                self.turned(&named("attn_k"), &[keys, dim], head_dim)?,
+                self.tensor(&named("attn_v"), &[keys, dim])?,
             ];
             let gate_up = [(named("ffn_gate"), hidden), (named("ffn_up"), hidden)];
             blocks.push(Block {
                 attention_norm: self.tensor(&named("attn_norm"), &[dim])?,
-                qkv: self.matrices(&qkv, dim)?,
-                attention_out: self.matrices(&[(named("attn_output"), dim)], dim)?,
+                qkv: self.joined(&named("attn_q"), &qkv)?,
+                attention_out: self.matrices(&[(named("attn_output"), dim)], queries)?,
                 feed_norm: self.tensor(&named("ffn_norm"), &[dim])?,
                 gate_up: self.matrices(&gate_up, dim)?,
                 down: self.matrices(&[(named("ffn_down"), dim)], hidden)?,
+                inner_norms: match self.family {
+                    Family::Llama => None,
+                    Family::Gemma3 => Some(InnerNorms {
+                        query: self.turned(&named("attn_q_norm"), &[head_dim], head_dim)?,
+                        key: self.turned(&named("attn_k_norm"), &[head_dim], head_dim)?,
+                        attention_result: self.tensor(&named("post_attention_norm"), &[dim])?,
+                        feed_result: self.tensor(&named("post_ffw_norm"), &[dim])?,
+                    }),
+                },
             });
         }
         let weights = Weights {
@@ -287,7 +470,7 @@ impl<'a, R: Read + Seek> Source<'a, R> {
                 false => Some(self.tensor("output.weight", &[vocab, dim])?),
             },
         };
-        Ok(Transformer::new(config, weights))
+        Ok(Transformer::new(config, weights).with_documents(documents))
     }
 
     /// The tokenizer, with the text split into words as the model's authors did.
@@ -295,11 +478,14 @@ impl<'a, R: Read + Seek> Source<'a, R> {
     /// The engine's reader puts a space before every text and keeps digits together; neither is what
     /// these vocabularies were made with.
     fn tokenizer(&self) -> Result<Tokenizer, GgufError> {
-        let mut tokenizer =
-            Tokenizer::from_gguf(&self.content).map_err(|source| GgufError::Tokenizer {
-                name: self.name.to_owned(),
-                source: Box::new(source),
-            })?;
+        let unusable = |source| GgufError::Tokenizer {
+            name: self.name.to_owned(),
+            source: Box::new(source),
+        };
+        if let Ok("llama") = self.string("tokenizer.ggml.model") {
+            return pieces::tokenizer(&self.content.metadata).map_err(unusable);
+        }
+        let mut tokenizer = Tokenizer::from_gguf(&self.content).map_err(unusable)?;
         let bytes = ByteLevel::new(false, true, true);
         let split = match self.string("tokenizer.ggml.pre") {
             Ok("smollm") => {
@@ -316,152 +502,12 @@ impl<'a, R: Read + Seek> Source<'a, R> {
     }
 }
 
-/// Writes a model with its byte-level BPE tokenizer: matrices in eight bits (`Q8_0`, where a row is a
-/// multiple of 32 entries), normalisations in `f32`. The file is replaced atomically.
-///
-/// # Errors
-/// The file cannot be written.
-pub fn save(
-    path: &Path,
-    name: &str,
-    model: &Transformer,
-    tokenizer: &Tokenizer,
-) -> Result<(), GgufError> {
-    let io = |source| GgufError::Io {
-        path: path.to_owned(),
-        source,
-    };
-    let encode = |source| GgufError::Encode {
-        path: path.to_owned(),
-        source: Box::new(source),
-    };
-    let metadata = metadata(name, model.config(), tokenizer).map_err(encode)?;
-    let tensors = worker::alone(|| tensors(model)).map_err(encode)?;
-    let metadata: Vec<_> = metadata
-        .iter()
-        .map(|(key, value)| (key.as_str(), value))
-        .collect();
-    let tensors: Vec<_> = tensors
-        .iter()
-        .map(|(name, tensor)| (name.as_str(), tensor))
-        .collect();
-    let parent = path
-        .parent()
-        .filter(|parent| !parent.as_os_str().is_empty());
-    let mut file = tempfile::NamedTempFile::new_in(parent.unwrap_or(Path::new("."))).map_err(io)?;
-    candle_core::quantized::gguf_file::write(file.as_file_mut(), &metadata, &tensors)
-        .map_err(encode)?;
-    file.as_file_mut().flush().map_err(io)?;
-    file.as_file().sync_all().map_err(io)?;
-    file.persist(path).map_err(|error| io(error.error))?;
-    Ok(())
-}
-
-/// The model's tensors under their GGUF names, `[out, in]`.
-fn tensors(model: &Transformer) -> candle_core::Result<Vec<(String, QTensor)>> {
-    let config = model.config();
-    let weights = model.weights();
-    let mut tensors = Vec::new();
-    let mut push = |name: String, tensor: &Tensor| {
-        let eight_bits = tensor.rank() == 2 && tensor.dim(1)? % 32 == 0;
-        let kind = if eight_bits {
-            GgmlDType::Q8_0
-        } else {
-            GgmlDType::F32
-        };
-        tensors.push((name, QTensor::quantize(&tensor.contiguous()?, kind)?));
-        candle_core::Result::Ok(())
-    };
-    push("token_embd.weight".to_owned(), &weights.embedding)?;
-    for (i, block) in weights.blocks.iter().enumerate() {
-        let named = |part: &str| format!("blk.{i}.{part}.weight");
-        let keys = config.kv_heads * (config.dim / config.heads);
-        let qkv = block.qkv.t()?;
-        let gate_up = block.gate_up.t()?;
-        push(named("attn_norm"), &block.attention_norm)?;
-        push(named("attn_q"), &qkv.narrow(0, 0, config.dim)?)?;
-        push(named("attn_k"), &qkv.narrow(0, config.dim, keys)?)?;
-        push(named("attn_v"), &qkv.narrow(0, config.dim + keys, keys)?)?;
-        push(named("attn_output"), &block.attention_out.t()?)?;
-        push(named("ffn_norm"), &block.feed_norm)?;
-        push(named("ffn_gate"), &gate_up.narrow(0, 0, config.hidden)?)?;
-        push(
-            named("ffn_up"),
-            &gate_up.narrow(0, config.hidden, config.hidden)?,
-        )?;
-        push(named("ffn_down"), &block.down.t()?)?;
-    }
-    push("output_norm.weight".to_owned(), &weights.norm)?;
-    if let Some(head) = &weights.head {
-        push("output.weight".to_owned(), head)?;
-    }
-    Ok(tensors)
-}
-
-/// The model's shape and its tokenizer as GGUF metadata.
-fn metadata(
-    name: &str,
-    config: &TransformerConfig,
-    tokenizer: &Tokenizer,
-) -> candle_core::Result<Vec<(String, Value)>> {
-    let text = |text: &str| Value::String(text.to_owned());
-    let size = |size: usize| Value::U32(size as u32);
-    let mut metadata = vec![
-        ("general.architecture".to_owned(), text(ARCHITECTURE)),
-        ("general.name".to_owned(), text(name)),
-    ];
-    let mut put = |key: &str, value| metadata.push((format!("{ARCHITECTURE}.{key}"), value));
-    put("vocab_size", size(config.vocab));
-    put("context_length", size(config.context));
-    put("embedding_length", size(config.dim));
-    put("block_count", size(config.layers));
-    put("feed_forward_length", size(config.hidden));
-    put("rope.dimension_count", size(config.dim / config.heads));
-    put("rope.freq_base", Value::F32(config.rope_base));
-    put("attention.head_count", size(config.heads));
-    put("attention.head_count_kv", size(config.kv_heads));
-    put(
-        "attention.layer_norm_rms_epsilon",
-        Value::F32(config.epsilon),
-    );
-    let merges = merges(tokenizer)?;
-    let special = tokenizer.get_added_tokens_decoder();
-    let ids = 0..config.vocab as u32;
-    let tokens = ids
-        .clone()
-        .map(|id| text(&tokenizer.id_to_token(id).unwrap_or_default()));
-    // 1 is a normal token, 3 a control token.
-    let kinds = ids.map(|id| Value::I32(if special.contains_key(&id) { 3 } else { 1 }));
-    let mut put = |key: &str, value| metadata.push((format!("tokenizer.ggml.{key}"), value));
-    put("model", text("gpt2"));
-    put("pre", text("gpt-2"));
-    put("tokens", Value::Array(tokens.collect()));
-    put("token_type", Value::Array(kinds.collect()));
-    put(
-        "merges",
-        Value::Array(merges.iter().map(|merge| text(merge)).collect()),
-    );
-    put("bos_token_id", Value::U32(0));
-    put("eos_token_id", Value::U32(0));
-    put("add_bos_token", Value::Bool(false));
-    Ok(metadata)
-}
-
-/// The merges of a BPE tokenizer in their order, each `"left right"`.
-fn merges(tokenizer: &Tokenizer) -> candle_core::Result<Vec<String>> {
-    let json = serde_json::to_value(tokenizer).map_err(candle_core::Error::wrap)?;
-    let merge = |merge: &serde_json::Value| match merge {
-        serde_json::Value::String(pair) => Some(pair.clone()),
-        serde_json::Value::Array(pair) => match pair.as_slice() {
-            [left, right] => Some(format!("{} {}", left.as_str()?, right.as_str()?)),
-            _ => None,
-        },
-        _ => None,
-    };
-    let merges = json["model"]["merges"].as_array();
-    match merges.and_then(|merges| merges.iter().map(merge).collect()) {
-        Some(merges) => Ok(merges),
-        None => candle_core::bail!("only byte-level BPE tokenizers can be written"),
+/// A metadata value of any numeric type.
+fn number(value: &Value) -> Option<f32> {
+    match value {
+        Value::F32(number) => Some(*number),
+        Value::F64(number) => Some(*number as f32),
+        other => other.to_u32().ok().map(|number| number as f32),
     }
 }
 
@@ -504,6 +550,7 @@ mod tests {
             rope_base: 5_000.0,
             epsilon: 1e-6,
             tied,
+            architecture: Architecture::Llama,
         };
         Transformer::random(config, 9).unwrap()
     }
@@ -580,5 +627,189 @@ mod tests {
             error.contains("other.gguf") && error.contains("`mamba`"),
             "{error}"
         );
+    }
+
+    /// A small Gemma with normalisations that differ from entry to entry.
+    fn gemma(vocab: usize) -> Transformer {
+        let config = TransformerConfig {
+            layers: 4,
+            architecture: Architecture::Gemma3(Gemma3 {
+                head_dim: 32,
+                window: 5,
+                global_every: 3,
+                local_rope_base: 700.0,
+            }),
+            ..model(vocab, true).config().clone()
+        };
+        let model = Transformer::random(config, 9).unwrap();
+        let varied = model.map_weights(|_, weight| match weight.dims() {
+            [width] => {
+                let values: Vec<f32> = (0..*width).map(|i| 1.0 + (i as f32).sin() / 2.0).collect();
+                Tensor::from_vec(values, *width, &Device::Cpu)
+            }
+            _ => Ok(weight.clone()),
+        });
+        let documents = DocumentTokens { start: 3, end: 7 };
+        varied.unwrap().with_documents(documents)
+    }
+
+    #[test]
+    fn a_gemma_model_is_saved_and_loaded_and_reads_beyond_its_window() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("gemma.gguf");
+        let tokenizer = tokenizer();
+        let before = gemma(tokenizer.get_vocab_size(true));
+        save(&path, "test", &before, &tokenizer).unwrap();
+        let after = load(&path).unwrap().model;
+        assert_eq!(after.config(), before.config());
+        assert_eq!(after.documents(), before.documents());
+        assert_eq!(load_model(&path).unwrap().config(), before.config());
+        let tokens: Vec<u32> = (0..20).map(|i| i * 13 % 300).collect();
+        let whole = after.start(&[&tokens]).unwrap();
+        // Weights of eight bits: the largest logit is about 0.6.
+        for (a, b) in before
+            .start(&[&tokens])
+            .unwrap()
+            .logits()
+            .iter()
+            .zip(whole.logits())
+        {
+            assert!((a - b).abs() < 0.02, "{a} {b}");
+        }
+        let mut batch = after.start(&[&tokens[..2]]).unwrap();
+        for token in &tokens[2..] {
+            batch.step(&[*token]).unwrap();
+        }
+        for (a, b) in batch.logits().iter().zip(whole.logits()) {
+            assert!((a - b).abs() < 1e-4, "{a} {b}");
+        }
+    }
+
+    #[test]
+    fn pairs_half_a_head_apart_become_neighbours_and_back() {
+        let rows = Tensor::new(
+            &[[0f32], [1.], [2.], [3.], [10.], [11.], [12.], [13.]],
+            &Device::Cpu,
+        );
+        let rows = rows.unwrap();
+        let values = |t: &Tensor| t.flatten_all().unwrap().to_vec1::<f32>().unwrap();
+        let adjacent = reordered(&rows, 4, Pairs::Adjacent).unwrap();
+        assert_eq!(values(&adjacent), [0., 2., 1., 3., 10., 12., 11., 13.]);
+        let back = reordered(&adjacent, 4, Pairs::HalfApart).unwrap();
+        assert_eq!(values(&back), values(&rows));
+    }
+
+    /// A file of metadata alone.
+    fn head(entries: &[(&str, Value)]) -> Source<'static, Cursor<Vec<u8>>> {
+        let mut file = Cursor::new(Vec::new());
+        let entries: Vec<(&str, &Value)> =
+            entries.iter().map(|(key, value)| (*key, value)).collect();
+        candle_core::quantized::gguf_file::write(&mut file, &entries, &[]).unwrap();
+        file.set_position(0);
+        Source::new(file, "head.gguf").unwrap()
+    }
+
+    fn texts(texts: &[&str]) -> Value {
+        Value::Array(
+            texts
+                .iter()
+                .map(|text| Value::String((*text).to_owned()))
+                .collect(),
+        )
+    }
+
+    #[test]
+    fn documents_stand_between_the_tokens_that_the_file_names() {
+        let documents = |kind: &str, begins: Option<bool>, tokens: &[&str], ids: [u32; 2]| {
+            let mut entries = vec![
+                ("general.architecture", Value::String("llama".to_owned())),
+                ("tokenizer.ggml.model", Value::String(kind.to_owned())),
+                ("tokenizer.ggml.tokens", texts(tokens)),
+                ("tokenizer.ggml.bos_token_id", Value::U32(ids[0])),
+                ("tokenizer.ggml.eos_token_id", Value::U32(ids[1])),
+            ];
+            if let Some(begins) = begins {
+                entries.push(("tokenizer.ggml.add_bos_token", Value::Bool(begins)));
+            }
+            let found = head(&entries).documents(tokens.len());
+            found.map(|DocumentTokens { start, end }| (start, end))
+        };
+        // A chat model of the SmolLM2 family, a base model of it, and vocabularies with a beginning.
+        let smol = ["a", "<|endoftext|>", "<|im_start|>", "<|im_end|>"];
+        assert_eq!(
+            documents("gpt2", Some(false), &smol, [2, 3]).unwrap(),
+            (1, 1)
+        );
+        assert_eq!(documents("gpt2", None, &smol, [1, 1]).unwrap(), (1, 1));
+        assert_eq!(
+            documents("gpt2", Some(true), &smol, [2, 3]).unwrap(),
+            (2, 3)
+        );
+        assert_eq!(
+            documents("llama", None, &["<eos>", "<bos>"], [1, 0]).unwrap(),
+            (1, 0)
+        );
+        assert_eq!(
+            documents("gpt2", None, &["<eos>", "<bos>"], [1, 0]).unwrap(),
+            (1, 0)
+        );
+        let error = documents("llama", None, &["<eos>", "<bos>"], [9, 0]).unwrap_err();
+        assert!(error.to_string().contains("bos_token_id"), "{error}");
+        let none = head(&[("general.architecture", Value::String("llama".to_owned()))]);
+        assert_eq!(none.documents(9).unwrap(), DocumentTokens::default());
+    }
+
+    #[test]
+    fn a_gemma_that_would_be_computed_wrongly_is_refused() {
+        let read = |more: &[(&str, Value)]| {
+            let mut entries = vec![
+                ("general.architecture", Value::String("gemma3".to_owned())),
+                ("gemma3.attention.key_length", Value::U32(32)),
+                ("gemma3.attention.value_length", Value::U32(32)),
+                ("gemma3.attention.sliding_window", Value::U32(512)),
+            ];
+            entries.retain(|(key, _)| !more.iter().any(|(other, _)| other == key));
+            entries.extend(more.iter().cloned());
+            head(&entries).gemma3()
+        };
+        let usual = Gemma3 {
+            head_dim: 32,
+            window: 512,
+            global_every: 6,
+            local_rope_base: 10_000.0,
+        };
+        assert_eq!(read(&[]).unwrap(), usual);
+        let harmless = ("gemma3.rope.scaling.factor", Value::F32(1.0));
+        assert_eq!(read(&[harmless]).unwrap(), usual);
+        for (key, value) in [
+            ("gemma3.rope.scaling.factor", Value::F32(8.0)),
+            ("gemma3.attention.value_length", Value::U32(64)),
+            ("gemma3.final_logit_softcapping", Value::F32(30.0)),
+        ] {
+            let error = read(&[(key, value)]).unwrap_err();
+            assert!(matches!(error, GgufError::Variant { .. }));
+            assert!(error.to_string().contains(key), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_model_whose_tokenizer_is_unknown_can_be_taken_alone() {
+        let mut bytes = bytes(true);
+        let kind = b"tokenizer.ggml.model";
+        let at = bytes.windows(kind.len()).position(|window| window == kind);
+        // Behind the key: a type and a length, then the text.
+        let text = at.unwrap() + kind.len() + 12;
+        assert_eq!(&bytes[text..text + 4], b"gpt2");
+        bytes[text..text + 4].copy_from_slice(b"none");
+        let error = read(Cursor::new(&bytes), "x.gguf").unwrap_err().to_string();
+        assert!(
+            error.contains("x.gguf") && error.contains("--tokenizer"),
+            "{error}"
+        );
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("x.gguf");
+        std::fs::write(&path, &bytes).unwrap();
+        let expected = model(tokenizer().get_vocab_size(true), true);
+        assert_eq!(load_model(&path).unwrap().config(), expected.config());
     }
 }

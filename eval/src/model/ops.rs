@@ -8,6 +8,7 @@
 //! Token rows are flattened: a batch of `B` sequences of `T` tokens is a matrix of `N = B T` rows.
 
 mod attention;
+mod geglu;
 pub(crate) mod lanes;
 mod loss;
 mod norm;
@@ -17,8 +18,9 @@ mod swiglu;
 use candle_core::{Device, Result, Storage, Tensor, bail};
 
 pub(crate) use attention::{Attended, Attention, AttentionShape};
+pub(crate) use geglu::geglu;
 pub(crate) use loss::{cross_entropy, cross_entropy_values};
-pub(crate) use norm::{rms_norm, rms_norm_backward};
+pub(crate) use norm::{rms_norm, rms_norm_backward, rms_norm_heads};
 pub(crate) use rope::Rope;
 pub(crate) use swiglu::{swiglu, swiglu_backward};
 
@@ -49,6 +51,17 @@ pub(crate) fn add(a: &Tensor, b: &Tensor) -> Result<Tensor> {
         Ok(())
     })?;
     tensor(sum, a.shape())
+}
+
+/// `factor a`.
+pub(crate) fn scaled(a: &Tensor, factor: f32) -> Result<Tensor> {
+    let mut product: Vec<f32> = a.flatten_all()?.to_vec1()?;
+    wide!({
+        for value in &mut product {
+            *value *= factor;
+        }
+    });
+    tensor(product, a.shape())
 }
 
 #[cfg(test)]

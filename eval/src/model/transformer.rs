@@ -1,4 +1,4 @@
-//! A decoder-only transformer of the llama architecture.
+//! A decoder-only transformer.
 //!
 //! ```text
 //! x = embedding[ids]
@@ -6,6 +6,7 @@
 //!                  x += swiglu(rms_norm(x) W_gate_up) W_down
 //! logits = rms_norm(x) W_head^T          (W_head is the embedding if tied)
 //! ```
+//! That is the llama architecture; [`Architecture`] says what another one does differently.
 //! One definition serves training (with hand-written gradients), decoding with a cache, and
 //! pretrained GGUF files. Matrices are stored `[in, out]`, which small batches multiply fastest.
 
@@ -19,7 +20,9 @@ use super::ops::lanes::{add_scaled, wide};
 use super::ops::{Attended, Attention, AttentionShape, Rope};
 use super::ops::{add, rms_norm, rms_norm_backward, swiglu, swiglu_backward};
 use super::ops::{cross_entropy, cross_entropy_values, with_values};
-use super::{Batch, Model, ModelError, check_prompts, worker};
+use super::ops::{geglu, rms_norm_heads, scaled};
+use super::{Architecture, DocumentTokens};
+use super::{Batch, Model, ModelError, check_prompts, decode, worker};
 
 /// The shape of a [`Transformer`].
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -30,7 +33,7 @@ pub struct TransformerConfig {
     pub dim: usize,
     /// Number of blocks.
     pub layers: usize,
-    /// Query heads; `dim / heads` entries each, an even number.
+    /// Query heads; in a llama model of `dim / heads` entries each, an even number.
     pub heads: usize,
     /// Key and value heads; divides `heads`.
     pub kv_heads: usize,
@@ -38,12 +41,15 @@ pub struct TransformerConfig {
     pub hidden: usize,
     /// Largest sequence, in tokens.
     pub context: usize,
-    /// Base of the rotary frequencies.
+    /// Base of the rotary frequencies; where layers differ, in those that see everything.
     pub rope_base: f32,
     /// Added to the mean square in each normalisation.
     pub epsilon: f32,
     /// Whether the output layer shares the embedding's weights.
     pub tied: bool,
+    /// The kind of block.
+    #[serde(default)]
+    pub architecture: Architecture,
 }
 
 /// Why a shape is contradictory.
@@ -61,6 +67,9 @@ pub enum ShapeError {
         /// Query heads.
         heads: usize,
     },
+    /// Heads whose entries cannot be turned in pairs.
+    #[error("a head has {0} entries; their number must be even")]
+    HeadWidth(usize),
     /// Query heads that cannot share key heads evenly.
     #[error("{heads} query heads cannot share {kv_heads} key heads evenly")]
     KeyHeads {
@@ -86,12 +95,26 @@ impl TransformerConfig {
             ("hidden", self.hidden),
             ("context", self.context),
         ];
-        if let Some((name, _)) = sizes.iter().find(|(_, size)| *size == 0) {
+        let more = match &self.architecture {
+            Architecture::Llama => vec![],
+            Architecture::Gemma3(gemma) => vec![
+                ("head_dim", gemma.head_dim),
+                ("window", gemma.window),
+                ("global_every", gemma.global_every),
+            ],
+        };
+        if let Some((name, _)) = sizes.iter().chain(&more).find(|(_, size)| *size == 0) {
             return Err(ShapeError::Zero(name));
         }
         let (dim, heads, kv_heads) = (self.dim, self.heads, self.kv_heads);
-        if dim % (2 * heads) != 0 {
-            return Err(ShapeError::Heads { dim, heads });
+        match &self.architecture {
+            Architecture::Llama if dim % (2 * heads) != 0 => {
+                return Err(ShapeError::Heads { dim, heads });
+            }
+            Architecture::Gemma3(gemma) if gemma.head_dim % 2 != 0 => {
+                return Err(ShapeError::HeadWidth(gemma.head_dim));
+            }
+            _ => {}
         }
         if heads % kv_heads != 0 {
             return Err(ShapeError::KeyHeads { heads, kv_heads });
@@ -102,7 +125,12 @@ impl TransformerConfig {
     /// Number of weights.
     #[must_use]
     pub fn parameters(&self) -> usize {
-        let block = self.dim * (self.attention().width() + self.dim + 3 * self.hidden + 2);
+        let shape = self.attention();
+        let attention = shape.width() + shape.heads * shape.head_dim;
+        let mut block = self.dim * (attention + 3 * self.hidden + 2);
+        if let Architecture::Gemma3(_) = self.architecture {
+            block += 2 * self.dim + 2 * shape.head_dim;
+        }
         let ends = if self.tied { 1 } else { 2 };
         ends * self.vocab * self.dim + self.layers * block + self.dim
     }
@@ -111,7 +139,20 @@ impl TransformerConfig {
         AttentionShape {
             heads: self.heads,
             kv_heads: self.kv_heads,
-            head_dim: self.dim / self.heads,
+            head_dim: match &self.architecture {
+                Architecture::Llama => self.dim / self.heads,
+                Architecture::Gemma3(gemma) => gemma.head_dim,
+            },
+        }
+    }
+
+    /// Refuses what the gradients here are not those of.
+    pub(crate) fn check_trainable(&self) -> Result<(), ModelError> {
+        match self.architecture {
+            Architecture::Llama => Ok(()),
+            other => Err(ModelError::NotTrainable {
+                architecture: other.name(),
+            }),
         }
     }
 }
@@ -122,13 +163,28 @@ pub(super) struct Block {
     pub(super) attention_norm: Tensor,
     /// `[dim, (heads + 2 kv_heads) head_dim]`: queries, keys and values side by side.
     pub(super) qkv: Tensor,
-    /// `[dim, dim]`.
+    /// `[heads head_dim, dim]`.
     pub(super) attention_out: Tensor,
     pub(super) feed_norm: Tensor,
     /// `[dim, 2 hidden]`: gate and up side by side.
     pub(super) gate_up: Tensor,
     /// `[hidden, dim]`.
     pub(super) down: Tensor,
+    /// Present in Gemma 3.
+    pub(super) inner_norms: Option<InnerNorms>,
+}
+
+/// Normalisations inside a block of Gemma 3.
+#[derive(Clone, Debug)]
+pub(super) struct InnerNorms {
+    /// Of each query head, `[head_dim]`.
+    pub(super) query: Tensor,
+    /// Of each key head, `[head_dim]`.
+    pub(super) key: Tensor,
+    /// Of what attention adds to the residual stream, `[dim]`.
+    pub(super) attention_result: Tensor,
+    /// Of what the feed-forward layer adds to it, `[dim]`.
+    pub(super) feed_result: Tensor,
 }
 
 /// What a block's backward pass needs of its forward pass.
@@ -238,6 +294,15 @@ impl Weights {
                 feed_norm: change("feed_norm", &block.feed_norm)?,
                 gate_up: change("gate_up", &block.gate_up)?,
                 down: change("down", &block.down)?,
+                inner_norms: match &block.inner_norms {
+                    None => None,
+                    Some(norms) => Some(InnerNorms {
+                        query: change("query_norm", &norms.query)?,
+                        key: change("key_norm", &norms.key)?,
+                        attention_result: change("attention_result_norm", &norms.attention_result)?,
+                        feed_result: change("feed_result_norm", &norms.feed_result)?,
+                    }),
+                },
             });
         }
         let norm = change("norm", &self.norm)?;
@@ -261,17 +326,37 @@ pub struct Transformer {
     config: TransformerConfig,
     weights: Weights,
     rope: Rope,
+    /// Of the layers with a window, where they differ.
+    local_rope: Option<Rope>,
+    documents: DocumentTokens,
 }
 
 impl Transformer {
     /// Wraps weights of matching shapes.
     pub(super) fn new(config: TransformerConfig, weights: Weights) -> Self {
-        let rope = Rope::new(config.context, config.dim / config.heads, config.rope_base);
+        let rope = |base| Rope::new(config.context, config.attention().head_dim, base);
+        let local_rope = match &config.architecture {
+            Architecture::Llama => None,
+            Architecture::Gemma3(gemma) => Some(rope(gemma.local_rope_base)),
+        };
         Self {
+            rope: rope(config.rope_base),
+            local_rope,
             config,
             weights,
-            rope,
+            documents: DocumentTokens::default(),
         }
+    }
+
+    /// The same model, expecting documents between other tokens.
+    pub(super) fn with_documents(self, documents: DocumentTokens) -> Self {
+        Self { documents, ..self }
+    }
+
+    /// The tokens between which the model expects a document: token 0, unless a file said otherwise.
+    #[must_use]
+    pub fn documents(&self) -> DocumentTokens {
+        self.documents
     }
 
     /// Random weights, the same for the same seed on every machine.
@@ -290,7 +375,8 @@ impl Transformer {
                 .collect();
             Tensor::from_vec(values, (rows, columns), &Device::Cpu)
         };
-        let ones = || Tensor::ones(config.dim, candle_core::DType::F32, &Device::Cpu);
+        let ones = |width: usize| Tensor::ones(width, candle_core::DType::F32, &Device::Cpu);
+        let shape = config.attention();
         let inner = 1.0 / (config.dim as f64).sqrt();
         let residual = 1.0 / (2.0 * config.layers as f64).sqrt();
         let down = residual / (config.hidden as f64).sqrt();
@@ -298,12 +384,21 @@ impl Transformer {
         let mut blocks = Vec::with_capacity(config.layers);
         for _ in 0..config.layers {
             blocks.push(Block {
-                attention_norm: ones()?,
-                qkv: normal(config.dim, config.attention().width(), inner)?,
-                attention_out: normal(config.dim, config.dim, inner * residual)?,
-                feed_norm: ones()?,
+                attention_norm: ones(config.dim)?,
+                qkv: normal(config.dim, shape.width(), inner)?,
+                attention_out: normal(shape.heads * shape.head_dim, config.dim, inner * residual)?,
+                feed_norm: ones(config.dim)?,
                 gate_up: normal(config.dim, 2 * config.hidden, inner)?,
                 down: normal(config.hidden, config.dim, down)?,
+                inner_norms: match config.architecture {
+                    Architecture::Llama => None,
+                    Architecture::Gemma3(_) => Some(InnerNorms {
+                        query: ones(shape.head_dim)?,
+                        key: ones(shape.head_dim)?,
+                        attention_result: ones(config.dim)?,
+                        feed_result: ones(config.dim)?,
+                    }),
+                },
             });
         }
         let head = if config.tied {
@@ -314,7 +409,7 @@ impl Transformer {
         let weights = Weights {
             embedding,
             blocks,
-            norm: ones()?,
+            norm: ones(config.dim)?,
             head,
         };
         Ok(Self::new(config, weights))
@@ -340,11 +435,18 @@ impl Transformer {
             config: self.config.clone(),
             weights,
             rope: self.rope.clone(),
+            local_rope: self.local_rope.clone(),
+            documents: self.documents,
         })
     }
 
-    pub(super) fn rope(&self) -> &Rope {
-        &self.rope
+    /// The rotations in a layer, and how many tokens a position there sees.
+    pub(super) fn sight(&self, layer: usize) -> (&Rope, Option<usize>) {
+        let window = self.config.architecture.window(layer);
+        match (&self.local_rope, window) {
+            (Some(local), Some(_)) => (local, window),
+            _ => (&self.rope, window),
+        }
     }
 
     /// The output layer, `[vocab, dim]`.
@@ -357,7 +459,8 @@ impl Transformer {
 
     /// The residual stream after the blocks, before the last normalisation: `[N, dim]`.
     ///
-    /// `attend` maps a block's index and its `[N, width]` queries, keys and values to `[N, dim]`.
+    /// `attend` maps a block's index and its `[N, width]` queries, keys and values to
+    /// `[N, heads head_dim]`.
     pub(super) fn blocks(
         &self,
         ids: &[u32],
@@ -366,11 +469,29 @@ impl Transformer {
         let epsilon = self.config.epsilon;
         let ids = Tensor::new(ids, &Device::Cpu)?;
         let mut x = self.weights.embedding.index_select(&ids, 0)?;
+        if let Architecture::Gemma3(_) = self.config.architecture {
+            x = scaled(&x, (self.config.dim as f32).sqrt())?;
+        }
         for (i, block) in self.weights.blocks.iter().enumerate() {
-            let qkv = rms_norm(&x, &block.attention_norm, epsilon)?.matmul(&block.qkv)?;
-            x = add(&x, &attend(i, &qkv)?.matmul(&block.attention_out)?)?;
+            let mut qkv = rms_norm(&x, &block.attention_norm, epsilon)?.matmul(&block.qkv)?;
+            if let Some(InnerNorms { query, key, .. }) = &block.inner_norms {
+                qkv = rms_norm_heads(&qkv, self.config.attention(), query, key, epsilon)?;
+            }
+            let mut result = attend(i, &qkv)?.matmul(&block.attention_out)?;
+            if let Some(norms) = &block.inner_norms {
+                result = rms_norm(&result, &norms.attention_result, epsilon)?;
+            }
+            x = add(&x, &result)?;
             let gate_up = rms_norm(&x, &block.feed_norm, epsilon)?.matmul(&block.gate_up)?;
-            x = add(&x, &swiglu(&gate_up)?.matmul(&block.down)?)?;
+            let hidden = match self.config.architecture {
+                Architecture::Llama => swiglu(&gate_up)?,
+                Architecture::Gemma3(_) => geglu(&gate_up)?,
+            };
+            let mut result = hidden.matmul(&block.down)?;
+            if let Some(norms) = &block.inner_norms {
+                result = rms_norm(&result, &norms.feed_result, epsilon)?;
+            }
+            x = add(&x, &result)?;
         }
         Ok(x)
     }
@@ -382,8 +503,14 @@ impl Transformer {
 
     /// What the output layer sees at every position of sequences of `length` tokens: `[N, dim]`.
     fn states(&self, inputs: &[u32], length: usize) -> candle_core::Result<Tensor> {
-        let attention = self.attention(length);
-        let x = self.blocks(inputs, |_, qkv| Ok(attention.forward(qkv)?.0))?;
+        let x = match self.config.architecture {
+            Architecture::Llama => {
+                let attention = self.attention(length);
+                self.blocks(inputs, |_, qkv| Ok(attention.forward(qkv)?.0))?
+            }
+            // Attention over whole sequences knows no windows; the decoder's does.
+            Architecture::Gemma3(_) => decode::whole(self, inputs, inputs.len() / length)?,
+        };
         self.normalised(&x)
     }
 
@@ -406,6 +533,7 @@ impl Transformer {
         targets: &[u32],
         length: usize,
     ) -> Result<(f32, Vec<Tensor>), ModelError> {
+        self.config.check_trainable()?;
         let attention = self.attention(length);
         let ids = Tensor::new(inputs, &Device::Cpu)?;
         let mut x = self.weights.embedding.index_select(&ids, 0)?;
@@ -526,6 +654,7 @@ fn gaussian(rng: &mut impl Rng) -> f64 {
 
 #[cfg(test)]
 mod tests {
+    use super::super::Gemma3;
     use super::*;
 
     pub(crate) fn tiny() -> TransformerConfig {
@@ -540,7 +669,52 @@ mod tests {
             rope_base: 10_000.0,
             epsilon: 1e-5,
             tied: true,
+            architecture: Architecture::Llama,
         }
+    }
+
+    /// Heads wider than `dim / heads`, and windows shorter than the sequences.
+    fn gemma() -> TransformerConfig {
+        TransformerConfig {
+            layers: 3,
+            architecture: Architecture::Gemma3(Gemma3 {
+                head_dim: 6,
+                window: 3,
+                global_every: 3,
+                local_rope_base: 1_000.0,
+            }),
+            ..tiny()
+        }
+    }
+
+    #[test]
+    fn a_gemma_shape_is_checked() {
+        assert_eq!(gemma().check(), Ok(()));
+        let with = |change: fn(&mut Gemma3)| {
+            let mut config = gemma();
+            if let Architecture::Gemma3(gemma) = &mut config.architecture {
+                change(gemma);
+            }
+            config.check()
+        };
+        assert_eq!(with(|g| g.head_dim = 5), Err(ShapeError::HeadWidth(5)));
+        assert_eq!(with(|g| g.window = 0), Err(ShapeError::Zero("window")));
+        assert_eq!(
+            with(|g| g.global_every = 0),
+            Err(ShapeError::Zero("global_every"))
+        );
+    }
+
+    #[test]
+    fn a_gemma_model_is_not_trained() {
+        let model = Transformer::random(gemma(), 1).unwrap();
+        let refused = model.gradients(&[0, 1], &[1, 2], 2).unwrap_err();
+        assert!(matches!(
+            refused,
+            ModelError::NotTrainable {
+                architecture: "gemma3"
+            }
+        ));
     }
 
     #[test]
@@ -571,8 +745,9 @@ mod tests {
 
     #[test]
     fn parameters_are_counted() {
-        for tied in [true, false] {
-            let model = Transformer::random(TransformerConfig { tied, ..tiny() }, 1).unwrap();
+        let shapes = [tiny(), gemma()].map(|shape| [true, false].map(|tied| (tied, shape.clone())));
+        for (tied, shape) in shapes.into_iter().flatten() {
+            let model = Transformer::random(TransformerConfig { tied, ..shape }, 1).unwrap();
             let mut count = 0;
             model
                 .map_weights(|_, weight| {
@@ -654,7 +829,15 @@ mod tests {
 
     #[test]
     fn surprisals_are_those_of_the_decoder() {
-        let model = Transformer::random(tiny(), 3).unwrap();
+        surprisals_of(&Transformer::random(tiny(), 3).unwrap());
+    }
+
+    #[test]
+    fn surprisals_beyond_the_window_are_those_of_the_decoder() {
+        surprisals_of(&Transformer::random(gemma(), 3).unwrap());
+    }
+
+    fn surprisals_of(model: &Transformer) {
         let tokens = [0, 7, 12, 49, 3, 3, 20];
         let mut batch = model.start(&[&tokens[..1]]).unwrap();
         for (i, surprisal) in model.surprisals(&tokens).unwrap().into_iter().enumerate() {

@@ -13,7 +13,7 @@ use safetensors::SafeTensors;
 use sha2::{Digest, Sha256};
 
 use super::{TrainingConfig, TrainingError, Windows, bad};
-use crate::model::{ModelError, Transformer};
+use crate::model::{ModelError, Transformer, TransformerConfig};
 
 /// What a training needs to continue.
 pub(super) struct State {
@@ -29,8 +29,8 @@ pub(super) fn identity(
     config: &TrainingConfig,
 ) -> Result<String, ModelError> {
     let mut hash = Sha256::new();
-    let shape = model.config();
-    hash.update(format!("{shape:?}|{config:?}|{}|", windows.length()));
+    let shape = described(model.config());
+    hash.update(format!("{shape}|{config:?}|{}|", windows.length()));
     for token in windows.stream() {
         hash.update(token.to_le_bytes());
     }
@@ -41,6 +41,15 @@ pub(super) fn identity(
         Ok::<_, candle_core::Error>(weight.clone())
     })?;
     Ok(watermark_core::hex(&hash.finalize()))
+}
+
+/// A shape in the words of the first checkpoints, which knew one architecture and did not name it.
+fn described(shape: &TransformerConfig) -> String {
+    let shown = format!("{shape:?}");
+    match shown.split_once(", architecture: Llama") {
+        Some((before, after)) => format!("{before}{after}"),
+        None => shown,
+    }
 }
 
 /// Reads a checkpoint; `None` if there is none yet.
@@ -99,4 +108,32 @@ pub(super) fn save(path: &Path, identity: &str, state: &State) -> Result<(), Tra
         path: path.to_owned(),
         source,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::Architecture;
+
+    #[test]
+    fn checkpoints_from_before_architectures_are_still_known() {
+        let shape = TransformerConfig {
+            vocab: 50,
+            dim: 16,
+            layers: 2,
+            heads: 4,
+            kv_heads: 2,
+            hidden: 24,
+            context: 40,
+            rope_base: 10_000.0,
+            epsilon: 1e-5,
+            tied: true,
+            architecture: Architecture::Llama,
+        };
+        assert_eq!(
+            described(&shape),
+            "TransformerConfig { vocab: 50, dim: 16, layers: 2, heads: 4, kv_heads: 2, hidden: 24, \
+             context: 40, rope_base: 10000.0, epsilon: 1e-5, tied: true }"
+        );
+    }
 }

@@ -28,6 +28,7 @@ pub(super) fn run(arguments: &Demo) -> Result<ExitCode, CliError> {
     let stages = Stages::default();
     let scene = Scene {
         teacher: &teacher,
+        documents: teacher.documents(),
         prompts: &prompts,
         openings: &openings,
         store: None,

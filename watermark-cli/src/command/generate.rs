@@ -21,17 +21,14 @@ pub(super) fn run(arguments: &Generate) -> Result<ExitCode, CliError> {
     }
     .checked()?;
     let context = arguments.mark.open()?;
-    let (model, own_tokenizer) = match &arguments.model {
-        Some(path) => {
-            let loaded = gguf::load(path)?;
-            (loaded.model, Some(HfTokenizer::new(loaded.tokenizer)))
-        }
-        None => (watermark_eval::embedded::teacher()?, None),
-    };
     // The model's own tokenizer, unless another file was named; the profile decides if it fits.
-    let tokenizer = match (own_tokenizer, &arguments.mark.tokenizer) {
-        (Some(own), None) => own,
-        _ => context.tokenizer,
+    let (model, tokenizer) = match (&arguments.model, &arguments.mark.tokenizer) {
+        (Some(path), None) => {
+            let loaded = gguf::load(path)?;
+            (loaded.model, HfTokenizer::new(loaded.tokenizer))
+        }
+        (Some(path), Some(_)) => (gguf::load_model(path)?, context.tokenizer),
+        (None, _) => (watermark_eval::embedded::teacher()?, context.tokenizer),
     };
     context
         .mark
@@ -61,12 +58,12 @@ pub(super) fn run(arguments: &Generate) -> Result<ExitCode, CliError> {
         ));
     }
     let count = arguments.count.unwrap_or(prompts.len());
-    // A document starts with token 0 in the embedded model and in those of the SmolLM family.
+    let documents = model.documents();
     let asked: Vec<Vec<u32>> = prompts
         .iter()
         .cycle()
         .take(count)
-        .map(|(_, tokens)| [&[0], tokens.as_slice()].concat())
+        .map(|(_, tokens)| [&[documents.start], tokens.as_slice()].concat())
         .collect();
     let too_long = asked
         .iter()
@@ -82,7 +79,7 @@ pub(super) fn run(arguments: &Generate) -> Result<ExitCode, CliError> {
     let generation = Generation {
         max_tokens: arguments.max_tokens,
         sampling,
-        end: Some(0),
+        end: Some(documents.end),
         seed: arguments.seed,
         first: 0,
         batch: 64,

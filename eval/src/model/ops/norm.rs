@@ -3,7 +3,7 @@
 use candle_core::{Result, Tensor};
 
 use super::lanes::{dot, wide};
-use super::{tensor, with_values};
+use super::{AttentionShape, tensor, with_values};
 
 /// `y_i = w_i x_i / sqrt(mean(x^2) + epsilon)` on each row: `[N, D]` and `[D]` to `[N, D]`.
 pub(crate) fn rms_norm(x: &Tensor, weight: &Tensor, epsilon: f32) -> Result<Tensor> {
@@ -23,6 +23,39 @@ pub(crate) fn rms_norm(x: &Tensor, weight: &Tensor, epsilon: f32) -> Result<Tens
         })
     })?;
     tensor(y, x.shape())
+}
+
+/// [`rms_norm`] of each query head and each key head in rows of queries, keys and values: `[N, width]`
+/// and two `[D]` to `[N, width]`. Values stay as they are.
+pub(crate) fn rms_norm_heads(
+    qkv: &Tensor,
+    shape: AttentionShape,
+    query: &Tensor,
+    key: &Tensor,
+    epsilon: f32,
+) -> Result<Tensor> {
+    let mut y: Vec<f32> = qkv.flatten_all()?.to_vec1()?;
+    let dim = shape.head_dim;
+    with_values(query, |query| {
+        with_values(key, |key| {
+            wide!({
+                for row in y.chunks_exact_mut(shape.width()) {
+                    let (queries, rest) = row.split_at_mut(shape.heads * dim);
+                    let keys = &mut rest[..shape.kv_heads * dim];
+                    for (heads, weight) in [(queries, query), (keys, key)] {
+                        for head in heads.chunks_exact_mut(dim) {
+                            let scale = scale(head, epsilon);
+                            for (y, w) in head.iter_mut().zip(weight) {
+                                *y *= scale * w;
+                            }
+                        }
+                    }
+                }
+            });
+            Ok(())
+        })
+    })?;
+    tensor(y, qkv.shape())
 }
 
 /// Gradients of `x` and of the weight, from that of the result.
@@ -72,6 +105,27 @@ fn scale(row: &[f32], epsilon: f32) -> f32 {
 mod tests {
     use super::super::check::{gradient, wave};
     use super::*;
+
+    #[test]
+    fn heads_are_normalised_one_by_one() {
+        let shape = AttentionShape {
+            heads: 2,
+            kv_heads: 1,
+            head_dim: 6,
+        };
+        let (x, query, key) = (wave(&[3, 24], 0.4), wave(&[6], 1.0), wave(&[6], 3.0));
+        let y = rms_norm_heads(&x, shape, &query, &key, 1e-5).unwrap();
+        let values = |x: Tensor| -> Vec<f32> { x.flatten_all().unwrap().to_vec1().unwrap() };
+        for (head, weight) in [(0, &query), (1, &query), (2, &key)] {
+            let part = |x: &Tensor| x.narrow(1, 6 * head, 6).unwrap().contiguous().unwrap();
+            let expected = values(rms_norm(&part(&x), weight, 1e-5).unwrap());
+            for (found, expected) in values(part(&y)).iter().zip(expected) {
+                assert!((found - expected).abs() < 1e-6);
+            }
+        }
+        let part = |x: &Tensor| values(x.narrow(1, 18, 6).unwrap());
+        assert_eq!(part(&y), part(&x));
+    }
 
     #[test]
     fn gradients_of_both_arguments() {
