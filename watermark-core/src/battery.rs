@@ -38,8 +38,8 @@ use crate::window::{Exhibit, window};
 /// Weights from probabilities are in units of 2^-20.
 const PROBABILITY_BITS: u32 = 20;
 
-/// Weights by inverse variance are in units of 1/64.
-const VARIANCE_SCALE: f64 = 64.0;
+/// Weights by inverse variance are in units of 1/8.
+const VARIANCE_SCALE: f64 = 8.0;
 
 /// Tests that share a list of cells.
 #[derive(Debug)]
@@ -99,7 +99,7 @@ impl<'a> Battery<'a> {
         }
         let inverse = exhibit.cells().iter().zip(&times).map(|((window, _), &n)| {
             let (sum, squares) = windows[window];
-            (f64::from(n) * sum / squares * VARIANCE_SCALE / 8.0).round() as i64
+            (f64::from(n) * sum / squares * VARIANCE_SCALE).round() as i64
         });
         battery.add(TestId::ClosedInverseVariance, inverse.collect());
         battery
