@@ -35,6 +35,9 @@ pub struct Plan {
     pub seed: u64,
     /// Answers that each student is trained on.
     pub answers: usize,
+    /// Unmarked answers, where the control is to read fewer; it reads them as often as the student
+    /// reads the marked ones.
+    pub unmarked_answers: Option<usize>,
     /// Tokens of an answer at most.
     pub answer_tokens: usize,
     /// Answers that each student is asked for.
@@ -52,6 +55,7 @@ impl Plan {
             profile,
             seed,
             answers: 1280,
+            unmarked_answers: None,
             answer_tokens: 160,
             questions: 256,
             decoys: 1000,
@@ -241,12 +245,13 @@ pub fn run(
         end,
         "the teacher writes under the key",
     )?;
+    let fewer = plan.unmarked_answers.unwrap_or(plan.answers);
     let unmarked = write(
         scene.store,
         "unmarked",
         teacher,
         None,
-        &asked,
+        &asked[..fewer.min(plan.answers)],
         end,
         "the teacher writes without a key",
     )?;

@@ -39,6 +39,9 @@ pub(crate) struct Cycle {
     /// Answers that each student is trained on.
     #[arg(long, default_value_t = 1280)]
     answers: usize,
+    /// Unmarked answers that the control is trained on, if fewer [default: as many].
+    #[arg(long)]
+    unmarked_answers: Option<usize>,
     /// Tokens of an answer at most.
     #[arg(long, default_value_t = 160)]
     answer_tokens: usize,
@@ -77,6 +80,7 @@ impl Cycle {
             profile,
             seed: self.seed,
             answers: self.answers,
+            unmarked_answers: self.unmarked_answers,
             answer_tokens: self.answer_tokens,
             questions: self.questions,
             decoys: self.decoys,
