@@ -43,7 +43,14 @@ pub fn scored(
     let stretches: Vec<(usize, &[u32])> = texts
         .iter()
         .enumerate()
-        .flat_map(|(text, tokens)| tokens.chunks(room).map(move |stretch| (text, stretch)))
+        .flat_map(|(text, tokens)| {
+            // An empty text is one empty stretch, so that short texts keep their places.
+            let stretches = tokens.len().div_ceil(room).max(1);
+            (0..stretches).map(move |at| {
+                let end = tokens.len().min((at + 1) * room);
+                (text, &tokens[at * room..end])
+            })
+        })
         .collect();
     let done = AtomicU64::new(0);
     worker::map(threads, stretches, |(text, tokens)| {
@@ -103,11 +110,11 @@ mod tests {
             tied: true,
         };
         let model = Transformer::random(config, 1).unwrap();
-        let texts = vec![(1..25).collect::<Vec<u32>>(), vec![3, 4]];
+        let texts = vec![(1..25).collect::<Vec<u32>>(), vec![3, 4], vec![]];
         let two = NonZeroUsize::new(2).unwrap();
         let read = scored(&model, &texts, 0, 30, two, &|_| ()).unwrap();
         let lengths: Vec<usize> = read.iter().map(|text| text.tokens().len()).collect();
-        assert_eq!(lengths, [15, 9, 2]);
+        assert_eq!(lengths, [15, 9, 2, 0]);
         let position = read[2].positions().nth(1).unwrap();
         let batch = model.start(&[&[0, 3]]).unwrap();
         let logits = batch.logits();

@@ -38,6 +38,10 @@ use crate::window::{Exhibit, window};
 /// Weights from probabilities are in units of 2^-20.
 const PROBABILITY_BITS: u32 = 20;
 
+/// Those of the reference-weighted test are in units of 2^-6: few and small enough for the exact
+/// tail of a binomial law on exhibits of some thousand tokens, where a bound would cost a decade of p.
+const REFERENCE_BITS: u32 = 6;
+
 /// Weights by inverse variance are in units of 1/8.
 const VARIANCE_SCALE: f64 = 8.0;
 
@@ -142,7 +146,7 @@ impl<'a> Battery<'a> {
                 }
             }
         }
-        let (cells, values) = sums.finish();
+        let (cells, values) = sums.finish(REFERENCE_BITS);
         let mut battery = Battery::new(mark, std::borrow::Cow::Owned(cells));
         battery.add(TestId::ClosedReference, values);
         Ok(battery)
@@ -173,7 +177,7 @@ impl<'a> Battery<'a> {
     pub fn soft(mark: &Mark, suspect: &[ScoredText]) -> Battery<'static> {
         let mut sums = Sums::new(mark.scheme().context_width());
         sums.add_all(suspect, 1.0);
-        let (cells, values) = sums.finish();
+        let (cells, values) = sums.finish(PROBABILITY_BITS);
         let mut battery = Battery::new(mark, std::borrow::Cow::Owned(cells));
         battery.add(TestId::OpenSoft, values);
         battery
@@ -198,7 +202,7 @@ impl<'a> Battery<'a> {
             check_same(suspect, reference)?;
             sums.add_all(reference, -1.0 / references.len() as f64);
         }
-        let (cells, values) = sums.finish();
+        let (cells, values) = sums.finish(PROBABILITY_BITS);
         let mut battery = Battery::new(mark, std::borrow::Cow::Owned(cells));
         battery.add(TestId::OpenContrast, values);
         Ok(battery)
@@ -222,7 +226,7 @@ impl<'a> Battery<'a> {
                 }
             }
         }
-        let (cells, _) = sums.finish();
+        let (cells, _) = sums.finish(PROBABILITY_BITS);
         let mut battery = Battery::new(mark, std::borrow::Cow::Owned(cells));
         battery.members.push(Member {
             id: TestId::OpenArgmax,
@@ -368,8 +372,8 @@ impl Sums {
     }
 
     /// Cells and weights in fixed point; what rounds to 0 is left out.
-    fn finish(self) -> (Cells, Vec<i64>) {
-        let scale = f64::from(1u32 << PROBABILITY_BITS);
+    fn finish(self, bits: u32) -> (Cells, Vec<i64>) {
+        let scale = f64::from(1u32 << bits);
         let all: Vec<i64> = self
             .sums
             .iter()
