@@ -300,6 +300,8 @@ pub fn run(
             open: None,
             logs: None,
             reading: None,
+            corpus: None,
+            tests: None,
             decoys: &decoys,
             two_sided: false,
             threads,

@@ -235,6 +235,13 @@ impl<'a> Battery<'a> {
         battery
     }
 
+    /// The battery with those of its tests that `keep` names; `None` if it names none.
+    #[must_use]
+    pub fn only(mut self, keep: impl Fn(TestId) -> bool) -> Option<Self> {
+        self.members.retain(|member| keep(member.id));
+        (!self.members.is_empty()).then_some(self)
+    }
+
     /// The cells.
     pub fn cells(&self) -> &Cells {
         &self.cells
@@ -440,7 +447,7 @@ impl Tables<'_> {
 /// The tail of one law at many sums.
 #[derive(Debug)]
 enum Table<'a> {
-    Exact(Tails<'a>),
+    Exact(Box<Tails<'a>>),
     /// Standard scores of p at evenly spaced z, by the saddlepoint approximation.
     Figure {
         law: &'a WeightedLaw,
@@ -457,7 +464,7 @@ impl<'a> Table<'a> {
         let tails = law.tails();
         let middle = sum_at(law, 0.0);
         match tails.upper_tail(middle).1 {
-            TailMethod::Exact => Self::Exact(tails),
+            TailMethod::Exact => Self::Exact(Box::new(tails)),
             TailMethod::Chernoff => Self::Figure {
                 law,
                 scores: (-REACH * STEPS..=REACH * STEPS)

@@ -29,18 +29,24 @@ use crate::window::Exhibit;
 pub struct Distillation<'a> {
     /// The mark in question.
     pub mark: &'a Mark,
-    /// Everything that the suspect said.
+    /// Everything that the suspect said. Without a segment (nothing was asked, which is not the same
+    /// as an empty answer) no test of its text is run.
     pub suspect: &'a Exhibit,
     /// The generations of a model known to be innocent.
     pub control: Option<&'a Exhibit>,
     /// The suspect's own segments as a reference model reads them.
     pub reference: Option<&'a [ScoredText]>,
+    /// Clean text of the teacher's kind, fixed before the key's first use.
+    pub corpus: Option<&'a [Vec<u32>]>,
     /// What the suspect's weights say about neutral text.
     pub open: Option<Open<'a>>,
     /// What is known of the text that was written under the key.
     pub logs: Option<Logs<'a>>,
     /// The suspect's reading of the logs themselves.
     pub reading: Option<ReadingResult>,
+    /// The family, chosen before the results were seen: of these tests those that the evidence
+    /// allows. By default all but [`TestId::OpenArgmax`], which another test replaces.
+    pub tests: Option<&'a [TestId]>,
     /// The same profile under keys that nobody used.
     pub decoys: &'a [Mark],
     /// Ask in both directions: p becomes twice the smaller tail.
@@ -136,8 +142,8 @@ pub enum BettingId {
     Reading,
 }
 
-/// Runs every test that the evidence allows; `progress(done)` hears of decoys as they are scored,
-/// out of `decoys` times the number of batteries (at most 4).
+/// Runs every test of the family that the evidence allows; `progress(done)` hears of decoys as they
+/// are scored, out of `decoys` times [`Distillation::batteries`].
 ///
 /// # Errors
 /// Parts of the evidence do not belong together.
@@ -151,6 +157,11 @@ pub fn distill(
     let mut findings = Vec::new();
     let done = AtomicUsize::new(0);
     let mut run = |battery: Battery<'_>, beside: Option<Battery<'_>>| {
+        let asked = |id| input.asks(id);
+        let Some(battery) = battery.only(asked) else {
+            return;
+        };
+        let beside = beside.and_then(|battery| battery.only(asked));
         let decoys = decoys(&battery, input, &|| {
             progress(done.fetch_add(1, Ordering::Relaxed) + 1);
         });
@@ -165,16 +176,25 @@ pub fn distill(
             });
         }
     };
-    run(
-        Battery::closed(mark, input.suspect),
-        input.control.map(|control| Battery::closed(mark, control)),
-    );
-    if let Some(read) = input.reference {
+    let said = input.said();
+    if said {
+        let closed = |exhibit| Battery::closed(mark, exhibit);
+        run(closed(input.suspect), input.control.map(closed));
+    }
+    if let Some(corpus) = input.corpus.filter(|_| said) {
+        let weighed = |exhibit| Battery::corpus(mark, exhibit, corpus);
+        run(weighed(input.suspect), input.control.map(weighed));
+    }
+    if let Some(read) = input.reference.filter(|_| said) {
         let battery =
             Battery::reference(mark, input.suspect, read).map_err(DistillError::Reference)?;
         run(battery, None);
     }
     if let Some(open) = input.open {
+        if input.asks(TestId::OpenArgmax) {
+            let argmax = |texts| Battery::argmax(mark, texts);
+            run(argmax(open.suspect), open.control.map(argmax));
+        }
         let soft = |texts| Battery::soft(mark, texts);
         run(soft(open.suspect), open.control.map(soft));
         if !open.references.is_empty() {
@@ -186,16 +206,20 @@ pub fn distill(
             );
         }
     }
-    let mut bets = vec![closed_bet(mark, input.suspect)];
+    let mut bets = Vec::new();
+    if said {
+        bets.push(closed_bet(mark, input.suspect));
+    }
     let mut never = None;
-    if let Some(logs) = input.logs {
+    if let Some(logs) = input.logs.filter(|_| said) {
         let chosen = Chosen::of(mark, input.suspect, logs.windows)?;
         bets.push(Betting {
             id: BettingId::Supervised,
             e: chosen.e_value(mark),
             cells: chosen.len() as u64,
         });
-        if let Some(planned) = logs.planned {
+        let planned = logs.planned.filter(|_| input.asks(TestId::Supervised));
+        if let Some(planned) = planned {
             let test = chosen.first(mark, planned);
             findings.push(Finding {
                 p: family_p(&test, input.two_sided),
@@ -230,6 +254,7 @@ pub fn distill(
             ),
             influence: Influence::of(mark, input.suspect, &scores),
             two_sided: input.two_sided,
+            asked: input.tests.map(<[TestId]>::to_vec),
             suspect,
             control,
             findings,
@@ -237,6 +262,40 @@ pub fn distill(
             never_emitted: never,
         },
     ))
+}
+
+impl Distillation<'_> {
+    /// Whether the suspect was asked for text.
+    fn said(&self) -> bool {
+        self.suspect.counts().segments > 0
+    }
+
+    /// Whether a test belongs to the family.
+    fn asks(&self, id: TestId) -> bool {
+        match self.tests {
+            Some(tests) => tests.contains(&id),
+            None => id != TestId::OpenArgmax,
+        }
+    }
+
+    /// How many lists of cells are scored under each decoy.
+    pub fn batteries(&self) -> usize {
+        use TestId as T;
+        let any = |ids: &[TestId]| ids.iter().any(|&id| self.asks(id));
+        let said = self.said();
+        let contrast = self.open.is_some_and(|open| !open.references.is_empty());
+        [
+            said && any(&[T::ClosedCells, T::ClosedSqrt, T::ClosedInverseVariance]),
+            said && self.corpus.is_some() && any(&[T::ClosedCorpus]),
+            said && self.reference.is_some() && any(&[T::ClosedReference]),
+            self.open.is_some() && any(&[T::OpenArgmax]),
+            self.open.is_some() && any(&[T::OpenSoft]),
+            contrast && any(&[T::OpenContrast]),
+        ]
+        .into_iter()
+        .filter(|&runs| runs)
+        .count()
+    }
 }
 
 fn family_p(test: &Test, two_sided: bool) -> LnP {
@@ -364,5 +423,103 @@ impl Finding {
     /// Its test.
     pub fn id(&self) -> TestId {
         self.test.id
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::key::{Epoch, SlotKey};
+    use crate::profile::Profile;
+    use crate::verdict::{Policy, Verdict};
+
+    fn mark(byte: u8) -> Mark {
+        let key = SlotKey::from_parts([byte; 32], Epoch::new("t").unwrap(), 0);
+        let profile = Profile::built_in("greenlist-h1").unwrap();
+        profile.bind(&key).unwrap()
+    }
+
+    fn ids(report: &Report) -> Vec<TestId> {
+        report.findings.iter().map(Finding::id).collect()
+    }
+
+    /// Which tests make the family, not what they find.
+    #[test]
+    fn the_family_is_what_was_asked_and_can_be_run() {
+        use TestId as T;
+        let (mark, decoys) = (mark(1), [mark(2), mark(3)]);
+        let silent = Exhibit::new(1);
+        let mut spoken = Exhibit::new(1);
+        spoken.push(&[1, 2, 3, 4, 5]);
+        let read = [ScoredText::new(9, vec![1, 2, 3], 1, [[(2, 0.5)], [(3, 0.5)]]).unwrap()];
+        let references = [read.as_slice()];
+        let corpus = [vec![1, 2, 3]];
+        let all = Distillation {
+            mark: &mark,
+            suspect: &spoken,
+            control: None,
+            reference: None,
+            corpus: Some(&corpus),
+            open: Some(Open {
+                suspect: &read,
+                references: &references,
+                control: None,
+            }),
+            logs: None,
+            reading: None,
+            tests: None,
+            decoys: &decoys,
+            two_sided: false,
+            threads: NonZeroUsize::MIN,
+        };
+        let run = |input: &Distillation<'_>| {
+            let heard = AtomicUsize::new(0);
+            let report = distill(input, &|_| {
+                heard.fetch_add(1, Ordering::Relaxed);
+            });
+            assert_eq!(heard.into_inner(), input.batteries() * input.decoys.len());
+            report.unwrap()
+        };
+        let closed = [
+            T::ClosedCells,
+            T::ClosedSqrt,
+            T::ClosedInverseVariance,
+            T::ClosedCorpus,
+        ];
+        let open = [T::OpenSoft, T::OpenContrast];
+        assert_eq!(ids(&run(&all)), [&closed[..], &open].concat());
+
+        let asked = [T::ClosedSqrt, T::OpenArgmax, T::Supervised];
+        let few = run(&Distillation {
+            tests: Some(&asked),
+            ..all
+        });
+        assert_eq!(ids(&few), [T::ClosedSqrt, T::OpenArgmax]);
+        assert_eq!(few.asked.as_deref(), Some(&asked[..]));
+        // Holm over two, not over seven.
+        let smallest = few.findings.iter().map(|f| f.p).min().unwrap();
+        assert_eq!(few.strongest().unwrap().adjusted, smallest.bonferroni(2));
+
+        // Nothing was asked: no test of text, and no word that it is missing.
+        let unasked = run(&Distillation {
+            suspect: &silent,
+            ..all
+        });
+        assert_eq!(ids(&unasked), open);
+        assert!(unasked.bets.is_empty());
+        let nothing = crate::warning::Warning::NothingScored;
+        assert!(!unasked.warnings.contains(&nothing));
+        // An empty answer is an answer.
+        let mut empty = Exhibit::new(1);
+        empty.push(&[]);
+        let answered = run(&Distillation {
+            suspect: &empty,
+            ..all
+        });
+        assert_eq!(ids(&answered).len(), 6);
+        assert!(answered.warnings.contains(&nothing));
+        let policy = Policy::default();
+        let verdict = Verdict::of_report(&answered, &policy);
+        assert_eq!(verdict, Verdict::InsufficientEvidence);
     }
 }

@@ -254,6 +254,22 @@ impl DoseCurve {
         curve[curve.len() - 1].0
     }
 
+    /// The excess at a share between 0 and 1: along the same curve, and its ends beyond them.
+    pub fn excess_at(&self, share: f64) -> f64 {
+        let curve = self.ascending();
+        let first = curve[0];
+        if share <= first.0 {
+            return first.1;
+        }
+        for pair in curve.windows(2) {
+            let ((a, low), (b, high)) = (pair[0], pair[1]);
+            if share <= b {
+                return low + (high - low) * (share - a) / (b - a);
+            }
+        }
+        curve[curve.len() - 1].1
+    }
+
     fn ascending(&self) -> Vec<(f64, f64)> {
         // Blocks of points that share one value: sum, number.
         let mut blocks: Vec<(f64, usize)> = Vec::new();
@@ -305,6 +321,9 @@ mod tests {
         assert!((curve.share_at(0.02) - 0.1).abs() < 1e-12);
         assert!((curve.share_at(0.06) - 0.65).abs() < 1e-12);
         assert_eq!(curve.share_at(7.0), 1.0);
+        assert!((curve.excess_at(0.65) - 0.06).abs() < 1e-12);
+        assert!((curve.excess_at(0.2) - 0.02).abs() < 1e-12);
+        assert_eq!((curve.excess_at(0.0), curve.excess_at(1.0)), (0.0, 0.1));
         for (json, word) in [
             (r#"{"schema":"x","source":"","points":[]}"#, "schema"),
             (

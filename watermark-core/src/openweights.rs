@@ -216,6 +216,26 @@ impl ScoredText {
         })
     }
 
+    /// The text up to token `end`, with the distributions from `first` on; both are cut to what
+    /// there is.
+    #[must_use]
+    pub fn part(&self, first: usize, end: usize) -> Self {
+        let end = end.min(self.tokens.len());
+        let first = first.clamp(self.first, end.max(self.first));
+        let mut part = Self {
+            tokens: self.tokens[..end].to_vec(),
+            first: first.min(end),
+            ends: Vec::new(),
+            entries: Vec::new(),
+        };
+        let inside = |position: &Position<'_>| (first..end).contains(&position.at);
+        for position in self.positions().filter(inside) {
+            part.entries.extend_from_slice(position.top);
+            part.ends.push(part.entries.len());
+        }
+        part
+    }
+
     /// The text as one line of JSON, without its end:
     /// `{"type":"watermark.logprobs","schema":1,"token_ids":[..],"logprobs":[null,[[id,ln p],..],..]}`,
     /// one list a token and `null` before [`first`](Self::first). Entries of probability 0 are
@@ -309,6 +329,19 @@ mod tests {
         assert!(matches!(error, E::Length { positions: 3, .. }));
         let error = ScoredText::new(3, vec![0, 3], 2, Lists::new()).unwrap_err();
         assert!(matches!(error, E::Token { at: 1, id: 3, .. }));
+    }
+
+    #[test]
+    fn a_part_keeps_its_context() {
+        let text = text(vec![vec![(5, 0.25), (2, 0.5)], vec![(7, 1.0)]]).unwrap();
+        let last = ScoredText::new(8, vec![1, 2, 3], 2, [[(7, 1.0)]]).unwrap();
+        assert_eq!(text.part(2, 9), last);
+        assert_eq!(text.part(0, 3), text);
+        let middle = text.part(1, 2);
+        assert_eq!((middle.tokens(), middle.first()), (&[1, 2][..], 1));
+        assert_eq!(middle.positions().len(), 1);
+        assert_eq!(text.part(0, 1).positions().len(), 0);
+        assert_eq!(text.part(0, 0).first(), 0);
     }
 
     #[test]

@@ -57,6 +57,10 @@ pub struct Report {
     pub key: KeyInfo,
     /// Whether the p-values of the family count both tails.
     pub two_sided: bool,
+    /// The tests that were asked for by name; absent where every test that the evidence allows was
+    /// run. Picked after the results were seen, they would not make a family.
+    #[serde(rename = "testsAsked", skip_serializing_if = "Option::is_none")]
+    pub asked: Option<Vec<TestId>>,
     /// The suspect's text, and the plain test of it.
     pub suspect: Sample,
     /// That of a model known to be innocent.
@@ -82,6 +86,8 @@ pub struct Report {
 pub struct Parts {
     /// [`Report::two_sided`].
     pub two_sided: bool,
+    /// [`Report::asked`].
+    pub asked: Option<Vec<TestId>>,
     /// [`Report::suspect`].
     pub suspect: Sample,
     /// [`Report::control`].
@@ -104,6 +110,7 @@ impl Report {
         let warnings = Warning::of(&parts);
         let Parts {
             two_sided,
+            asked,
             suspect,
             control,
             findings,
@@ -122,6 +129,7 @@ impl Report {
             profile: mark.profile().clone(),
             key: KeyInfo::of(mark),
             two_sided,
+            asked,
             suspect,
             control,
             findings,

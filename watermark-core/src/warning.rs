@@ -2,8 +2,10 @@
 
 use serde::Serialize;
 
-use crate::detect::TestId;
+use crate::detect::{Test, TestId};
+use crate::profile::Mark;
 use crate::report::Parts;
+use crate::window::{Counts, Exhibit};
 
 /// A fact about the sample, with what it means for the result and what to do.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -54,6 +56,20 @@ pub enum Warning {
         /// The effect as a share of the marked text's.
         share: f64,
     },
+    /// What the suspect was given to read shows the mark.
+    PromptsHoldMarkedText {
+        /// log10 p of the prompts' own cells.
+        p_log10: f64,
+    },
+    /// Answers came as text and were tokenised here.
+    Retokenised {
+        /// Answers that came as text.
+        answers: u64,
+        /// Answers.
+        of: u64,
+        /// Share of the tokens that were scored.
+        scored: f64,
+    },
     /// Without one prompt the result changes sides.
     OnePromptDecides {
         /// The prompt's number.
@@ -73,7 +89,7 @@ impl Warning {
         let suspect = &parts.suspect;
         let counts = &suspect.counts;
         let share = |part: u64| part as f64 / counts.tokens.max(1) as f64;
-        if suspect.test.n_scored == 0 {
+        if counts.segments > 0 && suspect.test.n_scored == 0 {
             warnings.push(Self::NothingScored);
         }
         if share(counts.repeated) > 0.5 {
@@ -134,6 +150,22 @@ impl Warning {
         warnings
     }
 
+    /// [`PromptsHoldMarkedText`](Self::PromptsHoldMarkedText), if the prompts' own cells have p below
+    /// 1e-5 under the key.
+    pub fn of_prompts(mark: &Mark, prompts: &Exhibit) -> Option<Self> {
+        let p_log10 = Test::of(mark, prompts).p.log10();
+        (p_log10 < DIAGNOSTIC_LOG10).then_some(Self::PromptsHoldMarkedText { p_log10 })
+    }
+
+    /// [`Retokenised`](Self::Retokenised), if some of the answers came as text.
+    pub fn of_text_form(from_text: u64, answers: u64, counts: &Counts) -> Option<Self> {
+        (from_text > 0).then(|| Self::Retokenised {
+            answers: from_text,
+            of: answers,
+            scored: counts.cells as f64 / counts.tokens.max(1) as f64,
+        })
+    }
+
     /// What it means for the result.
     pub fn meaning(&self) -> String {
         match self {
@@ -162,6 +194,16 @@ impl Warning {
             Self::StrongTransfer { share } => format!(
                 "the effect is {share:.2} of the marked text's own: consistent with relaying our service; test that first"
             ),
+            Self::PromptsHoldMarkedText { p_log10 } => format!(
+                "what the suspect was given to read shows the mark itself (p = 10^{p_log10:.1}): prompts are not independent of the key, and answers may carry on from them"
+            ),
+            Self::Retokenised {
+                answers,
+                of,
+                scored,
+            } => format!(
+                "token ids were not given for {answers} of {of} answers, which were tokenised here: where that differs from what was sampled the mark is lost; scored fraction {scored:.2}"
+            ),
             Self::OnePromptDecides { source, p_log10 } => format!(
                 "without the answers to prompt {source} p is 10^{p_log10:.1}: one prompt carries the result"
             ),
@@ -188,6 +230,10 @@ impl Warning {
             Self::StrongTransfer { .. } => {
                 "compare with students of known training, and ask the suspect through another route"
             }
+            Self::PromptsHoldMarkedText { .. } => {
+                "ask with prompts that no marked text went into; of conversations, use the first turn"
+            }
+            Self::Retokenised { .. } => "ask the server for token ids",
             Self::OnePromptDecides { .. } => "look at that prompt's answers; collect more prompts",
         }
     }

@@ -58,6 +58,8 @@ pub(super) fn run(arguments: &Distill) -> Result<ExitCode, CliError> {
             open: None,
             logs: None,
             reading: None,
+            corpus: None,
+            tests: None,
             decoys: &decoys,
             two_sided: false,
             threads: arguments.threads,
