@@ -575,7 +575,8 @@ impl Shared<'_> {
                         test.z,
                     ));
                 }
-                if let Some(p) = battery.hoeffding(mark) {
+                let soft = battery.ids().any(|id| id == TestId::OpenSoft);
+                if let Some(p) = battery.hoeffding(mark).filter(|_| soft) {
                     points.push(point("published-soft", 0, tokens, 0, p.log10(), 0.0));
                 }
             }

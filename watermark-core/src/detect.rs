@@ -41,7 +41,8 @@ impl Score {
 
 /// One test under one key: numbers, and no opinion about them.
 ///
-/// H0: the text is independent of the key, given the prompts. Under H0, for an ideal keyed
+/// H0: prompts and text together are independent of the key. (Prompts that derive from marked text are not, and
+/// no exclusion of their windows makes up for it.) Under H0, for an ideal keyed
 /// function, scores of distinct cells are independent with the law `null`. The statistic is their
 /// sum, each with a weight that does not depend on the key, and p the probability of so large a sum:
 /// exact, or an upper bound where `method` says so (and for scores that are rounded down).
@@ -51,7 +52,8 @@ impl Score {
 pub struct Test {
     /// Which test.
     pub id: TestId,
-    /// Under which conditions it holds.
+    /// The conditions under which it holds: assumed, not found.
+    #[serde(rename = "assumes")]
     pub regime: Regime,
     /// The law of a cell's score.
     pub null: Null,

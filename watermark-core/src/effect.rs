@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::battery::Battery;
 use crate::cells::Scores;
-use crate::detect::{Test, TestId};
+use crate::detect::TestId;
 use crate::profile::Mark;
 use crate::window::Exhibit;
 
@@ -22,10 +22,13 @@ pub struct Effect {
     /// In the null's natural units (share of ones, or nats): every counted position of the text,
     /// repeats included.
     pub excess: f64,
-    /// Approximate 95 % interval: percentiles of a bootstrap over prompts (1000 resamples, seed fixed);
-    /// absent with fewer than two prompts.
+    /// Approximate 95 % interval, absent with fewer than two prompts: the percentiles of a bootstrap over prompts
+    /// (1000 resamples, seed fixed), widened by [`null_sd`](Self::null_sd), because prompts share
+    /// cells, whose coins a bootstrap does not toss again.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub interval: Option<[f64; 2]>,
+    /// Standard deviation of the excess over keys, for this text if it is independent of the key: exact.
+    pub null_sd: f64,
     /// The excess as a share of that of the text that was written under the key, where it is known.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub transfer: Option<f64>,
@@ -70,6 +73,7 @@ impl Effect {
             .map(|(_, sum)| sum)
             .collect();
         let excess = ratio(sums.iter().copied());
+        let null_sd = null_sd(mark, exhibit, scores);
         let interval = (sums.len() > 1).then(|| {
             let mut rng = ChaCha8Rng::seed_from_u64(0);
             let mut means: Vec<f64> = (0..RESAMPLES)
@@ -81,22 +85,40 @@ impl Effect {
                 })
                 .collect();
             means.sort_unstable_by(f64::total_cmp);
-            [means[RESAMPLES / 40], means[RESAMPLES - 1 - RESAMPLES / 40]]
+            let widened = |end: f64| (end - excess).hypot(1.96 * null_sd);
+            [
+                excess - widened(means[RESAMPLES / 40]),
+                excess + widened(means[RESAMPLES - 1 - RESAMPLES / 40]),
+            ]
         });
         Self {
             excess,
             interval,
+            null_sd,
             transfer: teacher.filter(|&t| t > 0.0).map(|teacher| excess / teacher),
             sources: sums.len(),
         }
     }
 }
 
-/// Mean excess of a cell's score over chance in text that was written under the key: every
-/// distinct cell once.
+fn null_sd(mark: &Mark, exhibit: &Exhibit, scores: &Scores) -> f64 {
+    let times = exhibit.times();
+    let weights: Vec<i64> = times.iter().map(|&n| i64::from(n)).collect();
+    let positions: f64 = times.iter().map(|&n| f64::from(n)).sum();
+    let coins = scores.weigh(&weights).joined.unwrap_or(weights);
+    let squares: f64 = coins.iter().map(|&n| (n as f64).powi(2)).sum();
+    (squares * mark.scheme().null().variance()).sqrt() / positions.max(1.0)
+}
+
+/// Mean excess of a position's score over chance in text that was written under the key, repeats
+/// included: what [`Effect::transfer`] divides by.
 pub fn written_excess(mark: &Mark, written: &Exhibit) -> f64 {
-    let test = Test::of(mark, written);
-    test.mean - test.null_mean
+    let scores = written.cells().scores(mark);
+    ratio(
+        by_source(mark, written, &scores)
+            .into_iter()
+            .map(|(_, sum)| sum),
+    )
 }
 
 /// What single prompts contribute.
@@ -170,7 +192,7 @@ impl Influence {
 /// Effects of calibration students at known shares of marked training data.
 ///
 /// Same profile, same kind of student, same questions: the curve is theirs, and an exposure that is
-/// read from it is the calibration model's estimate.
+/// read from it is the calibration model's estimate, without the spread between calibration students.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct DoseCurve {
@@ -191,8 +213,10 @@ pub enum DoseError {
     /// Another schema.
     #[error("`schema` is `{0}`; this version reads `{DOSE_SCHEMA}`")]
     Schema(String),
-    /// Too few points, shares out of order or outside 0 to 1, or numbers that are none.
-    #[error("`points` must be at least two pairs [share, excess], shares ascending within 0 and 1")]
+    /// Too few points, shares out of order, not from 0, above 1, or numbers that are none.
+    #[error(
+        "`points` must be at least two pairs [share, excess], shares ascending from 0 (students that saw no mark) to at most 1"
+    )]
     Points,
     /// Not JSON of this form.
     #[error("{0}")]
@@ -202,8 +226,10 @@ pub enum DoseError {
 /// An estimate of the share of marked text in a suspect's training data.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Exposure {
-    /// The share whose calibration students show this effect; the ends of the curve bound it.
+    /// The share whose calibration students show this effect.
     pub share: f64,
+    /// The effect is that of the curve's last point or more: the share is at least this.
+    pub at_least: bool,
     /// The same at the ends of the effect's interval.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub interval: Option<[f64; 2]>,
@@ -221,6 +247,7 @@ impl DoseCurve {
             return Err(DoseError::Schema(curve.schema));
         }
         let valid = curve.points.len() >= 2
+            && curve.points[0].0 == 0.0
             && curve.points.windows(2).all(|pair| pair[0].0 < pair[1].0)
             && curve
                 .points
@@ -298,6 +325,10 @@ impl DoseCurve {
     pub fn exposure(&self, effect: &Effect) -> Exposure {
         Exposure {
             share: self.share_at(effect.excess),
+            at_least: self
+                .ascending()
+                .last()
+                .is_some_and(|&(_, last)| effect.excess >= last),
             interval: effect
                 .interval
                 .map(|[low, high]| [self.share_at(low), self.share_at(high)]),
@@ -327,7 +358,7 @@ mod tests {
         for (json, word) in [
             (r#"{"schema":"x","source":"","points":[]}"#, "schema"),
             (
-                r#"{"schema":"watermark.dose-curve/1","source":"","points":[[0.5,1],[0.1,2]]}"#,
+                r#"{"schema":"watermark.dose-curve/1","source":"","points":[[0.1,1],[0.5,2]]}"#,
                 "points",
             ),
             ("{", "EOF"),

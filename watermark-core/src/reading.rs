@@ -6,7 +6,10 @@
 //!   texts picked for quality an innocent model reached p = 1e-6, arXiv 2512.16904);
 //! - a window counts only where it stands for the first time: until then the logs have not used its
 //!   row, so its scores are independent of everything before;
-//! - the weights, the suspect's probabilities given the text so far, are known before the scores.
+//! - the weights, the suspect's probabilities given the text so far, are known before the scores. A server that
+//!   lists the text's own token beside the most probable ones breaks this: that token was drawn from the very
+//!   row. So only a fixed number of the most probable entries is read, and a list that holds nothing
+//!   but the text's own tokens is refused.
 //!
 //! The product of the bets is a supermartingale under H0 "the suspect is independent of the key",
 //! so its value at the end is an e-value, and no other statement is made.
@@ -26,6 +29,8 @@ pub struct Reading<'a> {
     texts: &'a [ScoredText],
     /// Where the answer starts in each text: what stands before it is a prompt.
     answers: &'a [usize],
+    /// Entries of each list that are read.
+    top: usize,
 }
 
 /// What a reading gave.
@@ -39,30 +44,94 @@ pub struct ReadingResult {
     pub windows: u64,
 }
 
-/// The logs do not say where every answer starts.
+/// Why a reading is no bet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{texts} texts were read, and the starts of {answers} answers given")]
-pub struct StartsError {
-    /// Texts.
-    pub texts: usize,
-    /// Starts.
-    pub answers: usize,
+pub enum ReadingError {
+    /// The logs do not say where every answer starts.
+    #[error("{texts} texts were read, and the starts of {answers} answers given")]
+    Starts {
+        /// Texts.
+        texts: usize,
+        /// Starts.
+        answers: usize,
+    },
+    /// No entries are to be read.
+    #[error("0 entries a position: ask for the most probable tokens, and say how many")]
+    NoEntries,
+    /// A list is shorter than it was asked to be.
+    #[error(
+        "text {}, token {at}: {found} entries where {asked} most probable ones were asked for; which are missing may depend on the key",
+        text + 1
+    )]
+    Short {
+        /// The text, from 0.
+        text: usize,
+        /// The token in it.
+        at: usize,
+        /// Entries there.
+        found: usize,
+        /// Entries asked for.
+        asked: usize,
+    },
+    /// The lists are not the model's most probable tokens.
+    #[error(
+        "the text's own token stands in every one of {positions} lists: these are its own probabilities, not the most probable tokens, and a bet on them would be a bet on what was drawn"
+    )]
+    OwnTokens {
+        /// Positions read.
+        positions: u64,
+    },
+    /// The mark has no such test.
+    #[error(transparent)]
+    Chosen(#[from] ChosenError),
 }
+
+/// So many positions whose lists all hold the text's own token are no coincidence.
+const SUSPICIOUS: u64 = 50;
 
 impl<'a> Reading<'a> {
     /// `texts` are the logs in the order in which they were written; `answers[i]` is the index of
-    /// the first token of text i that was written under the key.
+    /// the first token of text i that was written under the key, and `top` the number of most
+    /// probable tokens that every list was asked to hold, fixed beforehand. Further entries, such as the text's
+    /// own token, are not read.
+    ///
+    /// Every text must be whole: what was cut off in front has used rows that would count as fresh. A text
+    /// that is missing because it failed or was long is a selection by the key.
     ///
     /// # Errors
-    /// There is not one start a text.
-    pub fn new(texts: &'a [ScoredText], answers: &'a [usize]) -> Result<Self, StartsError> {
+    /// There is not one start a text, a list of an answer's position is shorter than `top`, or `top` is 0.
+    pub fn new(
+        texts: &'a [ScoredText],
+        answers: &'a [usize],
+        top: usize,
+    ) -> Result<Self, ReadingError> {
         if texts.len() != answers.len() {
-            return Err(StartsError {
+            return Err(ReadingError::Starts {
                 texts: texts.len(),
                 answers: answers.len(),
             });
         }
-        Ok(Self { texts, answers })
+        if top == 0 {
+            return Err(ReadingError::NoEntries);
+        }
+        for (text, (read, &answer)) in texts.iter().zip(answers).enumerate() {
+            let short = read
+                .positions()
+                .find(|position| position.at >= answer && position.top.len() < top);
+            if let Some(position) = short {
+                return Err(ReadingError::Short {
+                    text,
+                    at: position.at,
+                    found: position.top.len(),
+                    asked: top,
+                });
+            }
+        }
+        Ok(Self {
+            texts,
+            answers,
+            top,
+        })
     }
 
     /// Bets the suspect's probabilities on the scores under a mark.
@@ -70,21 +139,25 @@ impl<'a> Reading<'a> {
     /// Windows in prompts are met too: a repeated prompt cannot make a window fresh again.
     ///
     /// # Errors
-    /// The mark is one of self-hash.
-    pub fn e_value(&self, mark: &Mark) -> Result<ReadingResult, ChosenError> {
+    /// The mark is one of self-hash, or the lists hold the text's own tokens throughout.
+    pub fn e_value(&self, mark: &Mark) -> Result<ReadingResult, ReadingError> {
         let scheme = mark.scheme();
         if !scheme.cells_are_pairs() {
-            return Err(ChosenError::SharedCoins);
+            return Err(ChosenError::SharedCoins.into());
         }
         let width = scheme.context_width();
         let null = scheme.null();
         let mut process = TiltProcess::new(null);
         let mut met: HashSet<Box<[u32]>> = HashSet::new();
-        let mut windows = 0;
+        let (mut windows, mut own) = (0, 0);
         let mut step = Vec::new();
         for (text, &answer) in self.texts.iter().zip(self.answers) {
-            let prompt = &text.tokens()[..answer.min(text.tokens().len())];
-            for window in prompt.windows(width.max(1)) {
+            // A window that reaches from the prompt into the answer may have been one of the writer's, had the
+            // answer been cut elsewhere: it is never fresh again.
+            let all = text.tokens();
+            let prompt = &all[..answer.min(all.len())];
+            let head = &all[..all.len().min(prompt.len() + width.saturating_sub(1))];
+            for window in head.windows(width.max(1)) {
                 met.insert(window.into());
             }
             let segment = &text.tokens()[prompt.len()..];
@@ -104,8 +177,10 @@ impl<'a> Reading<'a> {
                 };
                 windows += 1;
                 let row = scheme.row(window);
+                let top = most_probable(position.top, self.top);
+                own += u64::from(top.iter().any(|&(token, _)| token == position.token));
                 step.clear();
-                step.extend(position.top.iter().map(|&(token, p)| {
+                step.extend(top.iter().map(|&(token, p)| {
                     let score = null.natural(scheme.score(&row, token));
                     (f64::from(p).min(1.0), score)
                 }));
@@ -114,10 +189,129 @@ impl<'a> Reading<'a> {
                     .expect("probabilities, and scores of this law");
             }
         }
+        if windows >= SUSPICIOUS && own == windows {
+            return Err(ReadingError::OwnTokens { positions: windows });
+        }
         Ok(ReadingResult {
             e: process.value(),
             cells: process.cells(),
             windows,
         })
+    }
+}
+
+/// The `top` most probable entries; of equal ones those of the lower ids.
+fn most_probable(entries: &[(u32, f32)], top: usize) -> Vec<(u32, f32)> {
+    let mut entries = entries.to_vec();
+    entries.sort_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
+    entries.truncate(top);
+    entries
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::key::{Epoch, SlotKey};
+    use crate::profile::Profile;
+
+    fn mark() -> Mark {
+        let key = SlotKey::from_parts([3; 32], Epoch::new("t").unwrap(), 0);
+        Profile::built_in("greenlist-h1")
+            .unwrap()
+            .bind(&key)
+            .unwrap()
+    }
+
+    /// A text of green tokens, each position with the given entries beside the text's own token.
+    fn text(mark: &Mark, beside: &[(u32, f64)], own: f64) -> ScoredText {
+        let scheme = mark.scheme();
+        let mut tokens = vec![1];
+        for step in 0..120u32 {
+            let row = scheme.row(&tokens[tokens.len() - 1..]);
+            let next = (10 + step * 7..)
+                .find(|&token| scheme.score(&row, token) == 1)
+                .unwrap();
+            tokens.push(next);
+        }
+        let lists = tokens.clone().into_iter().map(|token| {
+            let mut list: Vec<(u32, f64)> = beside.to_vec();
+            if own > 0.0 && !list.iter().any(|&(id, _)| id == token) {
+                list.push((token, own));
+            }
+            list
+        });
+        ScoredText::new(2000, tokens.clone(), 0, lists).unwrap()
+    }
+
+    #[test]
+    fn the_texts_own_token_beside_the_most_probable_ones_is_not_read() {
+        let mark = mark();
+        let beside = [(3, 0.3), (4, 0.2)];
+        let value = |own, top| {
+            let texts = [text(&mark, &beside, own)];
+            Reading::new(&texts, &[0], top)
+                .unwrap()
+                .e_value(&mark)
+                .unwrap()
+        };
+        assert_eq!(value(0.1, 2), value(0.0, 2));
+        // What would happen if it were: the marked text bets on itself.
+        let texts = [text(&mark, &beside, 0.1)];
+        let read = Reading::new(&texts, &[0], 3).unwrap();
+        assert!(matches!(
+            read.e_value(&mark),
+            Err(ReadingError::OwnTokens { .. })
+        ));
+    }
+
+    #[test]
+    fn what_is_no_bet_is_refused() {
+        let mark = mark();
+        let own_only = [text(&mark, &[], 0.5)];
+        assert!(matches!(
+            Reading::new(&own_only, &[0], 0),
+            Err(ReadingError::NoEntries)
+        ));
+        assert!(matches!(
+            Reading::new(&own_only, &[0], 2),
+            Err(ReadingError::Short {
+                text: 0,
+                at: 0,
+                found: 1,
+                asked: 2
+            })
+        ));
+        assert!(matches!(
+            Reading::new(&own_only, &[], 1),
+            Err(ReadingError::Starts { .. })
+        ));
+        let error = Reading::new(&own_only, &[0], 1)
+            .unwrap()
+            .e_value(&mark)
+            .unwrap_err();
+        assert!(error.to_string().contains("own token"), "{error}");
+    }
+
+    #[test]
+    fn a_suspect_that_learned_the_text_wins_its_bets() {
+        let mark = mark();
+        let tokens = text(&mark, &[], 0.5).tokens().to_vec();
+        // It finds the text's own tokens likely at all but every tenth position.
+        let lists = tokens.iter().enumerate().map(|(at, &token)| {
+            let other = if at % 10 == 0 { 0.9 } else { 0.1 };
+            vec![(token, 1.0 - other), (1999 - at as u32, other)]
+        });
+        let texts = [ScoredText::new(2000, tokens.clone(), 0, lists).unwrap()];
+        let found = Reading::new(&texts, &[0], 1)
+            .unwrap()
+            .e_value(&mark)
+            .unwrap();
+        assert!(found.e.log10() > 5.0, "{found:?}");
+        let twice = [texts[0].clone(), texts[0].clone()];
+        let again = Reading::new(&twice, &[0, 0], 1)
+            .unwrap()
+            .e_value(&mark)
+            .unwrap();
+        assert_eq!(again.windows, found.windows);
     }
 }

@@ -18,7 +18,8 @@
 //! independent of everything before them. Hence the first n of them, for an n fixed beforehand,
 //! have the exact law, and the mixture over all of them is an e-value.
 //!
-//! A test that would not hold cannot be written down: [`Chosen`] has no tail over all its cells.
+//! The types keep these apart: [`Chosen`] has no tail over all its cells. What no type can see is a number of
+//! cells that was "fixed beforehand" after the logs were read; a report therefore says that it is not sealed.
 //!
 //! ```compile_fail
 //! fn tail(chosen: &watermark_core::regime::Chosen, mark: &watermark_core::profile::Mark) {
@@ -34,6 +35,7 @@ use serde::Serialize;
 use crate::cells::Cells;
 use crate::detect::{Score, Test, TestId};
 use crate::profile::Mark;
+use crate::sampler::SessionRecord;
 use crate::stats::evalue::{LnE, Mixture};
 use crate::window::{Exhibit, window};
 
@@ -51,8 +53,11 @@ pub enum Regime {
 
 /// What logs written under a key say about windows: which were emitted, and in what order.
 ///
-/// The logs must be complete: every output under the key, retries and drafts included, in the
-/// order in which it was written.
+/// The logs must be complete, up to the last moment from which the suspect can have learned and before it was
+/// questioned: the token ids (not text tokenised again) of everything that was drawn under the key, with
+/// retries, drafts and tokens that a stop string cut off. Segments come in an order in which none
+/// depends on a later one: a session that reads another's output is split where it does.
+/// Splitting less than the writer did, and positions that it skipped, are harmless.
 pub trait WindowCounts: Sync {
     /// h.
     fn context_width(&self) -> usize;
@@ -97,6 +102,15 @@ impl ExactWindows {
                     self.windows.insert(window.into(), (place, 1));
                 }
             }
+        }
+    }
+
+    /// Takes in a writer's own record.
+    pub fn push_record(&mut self, record: &SessionRecord) {
+        let ends = record.segments.iter().skip(1).copied();
+        let ends = ends.chain([record.tokens.len()]);
+        for (&start, end) in record.segments.iter().zip(ends) {
+            self.push(record.tokens.get(start..end).unwrap_or_default());
         }
     }
 
@@ -203,13 +217,15 @@ impl Chosen {
     }
 }
 
-/// The cells of an exhibit whose windows no logs ever emitted: the best control that there is.
-/// Their rows were never used, so given the logs and the text their scores follow the null law
-/// exactly, even for a suspect that was trained on the logs. They can only fire if the suspect's
-/// text itself was written under the key: a relay of the service, not a student of it.
+/// The cells of an exhibit whose windows the logs never emitted: a control. Their rows were never used, so
+/// given the logs and the text their scores follow the null law exactly, even for a suspect that
+/// was trained on the logs.
 ///
-/// The logs must be complete. Which cells remain does not depend on those cells' scores, so the
-/// test is that of the clean regime.
+/// If they fire, the logs are not all that was drawn under the key: the suspect's answers were written under it
+/// after the logs end (a relay of the service), or it learned from traffic that is not in
+/// them, or the slot is in use elsewhere. If they do not, that excludes none of these where the answers
+/// themselves are in the logs; and they say nothing about marked text that came in through
+/// the prompts, whose windows are emitted ones.
 ///
 /// # Errors
 /// The mark is one of self-hash, or the logs have windows of another width.
@@ -222,11 +238,11 @@ pub fn never_emitted(
     let cells = exhibit.cells();
     let unseen = cells.filter(|index| logs.first_emission(cells.get(index).0).is_none());
     let score = Score::of(&unseen.scores(mark));
-    Ok(Test::from_score(
-        TestId::NeverEmitted,
-        mark.scheme().null(),
-        score,
-    ))
+    let test = Test::from_score(TestId::NeverEmitted, mark.scheme().null(), score);
+    Ok(Test {
+        regime: Regime::Chosen,
+        ..test
+    })
 }
 
 fn check(mark: &Mark, exhibit: &Exhibit, logs: &dyn WindowCounts) -> Result<(), ChosenError> {

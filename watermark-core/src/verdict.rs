@@ -75,7 +75,7 @@ impl Verdict {
     pub fn explanation(self) -> &'static str {
         match self {
             Self::Rejected => {
-                "independence of these outputs from the key is rejected. Expected if the model was trained, directly or indirectly, on text under that key. Does not show who obtained the text, how, whether that was permitted, or how much of it."
+                "independence of these outputs from the key is rejected. Expected if the model was trained, directly or indirectly, on text under that key; also if it relays, retrieves or was prompted with such text. Does not show who obtained the text, how, whether that was permitted, or how much of it."
             }
             Self::NotRejected => {
                 "no dependence on the key was detected in this sample. That is not evidence of absence."

@@ -3,8 +3,10 @@
 use serde::Serialize;
 
 use crate::detect::{Test, TestId};
+use crate::distill::Finding;
 use crate::profile::Mark;
 use crate::report::Parts;
+use crate::stats::weighted::TailMethod;
 use crate::window::{Counts, Exhibit};
 
 /// A fact about the sample, with what it means for the result and what to do.
@@ -70,6 +72,8 @@ pub enum Warning {
         /// Share of the tokens that were scored.
         scored: f64,
     },
+    /// The supervised test's number of cells is no sealed one.
+    PlanNotSealed,
     /// Without one prompt the result changes sides.
     OnePromptDecides {
         /// The prompt's number.
@@ -107,8 +111,14 @@ impl Warning {
                 p_log10: suspect.test.lower_p.log10(),
             });
         }
-        let decoys = parts.findings.iter().filter_map(|f| f.decoys.as_ref());
-        match decoys.map(|decoys| decoys.ks.p).min() {
+        let decoys = || {
+            let exact = |f: &&Finding| f.test.method == TailMethod::Exact;
+            let exact = parts.findings.iter().filter(exact);
+            exact.filter_map(|f| f.decoys.as_ref())
+        };
+        let tests = decoys().count() as u64;
+        let smallest = decoys().map(|decoys| decoys.ks.p).min();
+        match smallest.map(|p| p.bonferroni(tests)) {
             None => warnings.push(Self::NoDecoys),
             Some(p) if p.log10() < DIAGNOSTIC_LOG10 => {
                 warnings.push(Self::DecoysNotUniform { p_log10: p.log10() });
@@ -133,6 +143,9 @@ impl Warning {
         }
         if let Some(share) = parts.effect.transfer.filter(|&share| share >= 0.5) {
             warnings.push(Self::StrongTransfer { share });
+        }
+        if parts.findings.iter().any(|f| f.id() == TestId::Supervised) {
+            warnings.push(Self::PlanNotSealed);
         }
         let strong = parts
             .findings
@@ -189,7 +202,7 @@ impl Warning {
                 "the control shows the mark as well ({test}, p = 10^{p_log10:.1}): it is no control, or the text of both comes from elsewhere"
             ),
             Self::NeverEmittedFires { p_log10 } => format!(
-                "cells fire that were never emitted under the key (p = 10^{p_log10:.1}): consistent with relaying our service; test that first"
+                "cells fire that the logs never emitted (p = 10^{p_log10:.1}): the logs are not all that was drawn under the key, or the suspect's answers are written under it now: consistent with relaying our service; test that first"
             ),
             Self::StrongTransfer { share } => format!(
                 "the effect is {share:.2} of the marked text's own: consistent with relaying our service; test that first"
@@ -204,6 +217,9 @@ impl Warning {
             } => format!(
                 "token ids were not given for {answers} of {of} answers, which were tokenised here: where that differs from what was sampled the mark is lost; scored fraction {scored:.2}"
             ),
+            Self::PlanNotSealed => {
+                "the supervised test holds only if its number of cells was fixed before the logs were read; nothing here shows that".into()
+            }
             Self::OnePromptDecides { source, p_log10 } => format!(
                 "without the answers to prompt {source} p is 10^{p_log10:.1}: one prompt carries the result"
             ),
@@ -234,6 +250,7 @@ impl Warning {
                 "ask with prompts that no marked text went into; of conversations, use the first turn"
             }
             Self::Retokenised { .. } => "ask the server for token ids",
+            Self::PlanNotSealed => "rely on the supervised e-value, which needs no such number",
             Self::OnePromptDecides { .. } => "look at that prompt's answers; collect more prompts",
         }
     }

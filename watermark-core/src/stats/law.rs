@@ -2,7 +2,8 @@
 //! in [`stats`](super) works from it.
 
 use super::LnP;
-use super::tail::{deviance, ln_binomial_cdf, ln_binomial_sf, ln_gamma_cdf, ln_gamma_sf};
+use super::tail::{deviance, ln_binomial_cdf, ln_binomial_sf, ln_gamma_sf};
+use super::weighted::WeightedLaw;
 use crate::fixed::SCORE_BITS;
 
 /// The law of a sum of scores over n distinct cells when text and key are independent.
@@ -185,30 +186,31 @@ impl Null {
 
     /// `ln P(S >= sum)` over `cells` cells; 0 where there are none.
     pub fn upper_tail(&self, cells: u64, sum: u64) -> LnP {
-        self.tail(cells, sum, ln_binomial_sf, ln_gamma_sf)
-    }
-
-    /// `ln P(S <= sum)`, for the diagnostic reading of a strongly negative z.
-    pub fn lower_tail(&self, cells: u64, sum: u64) -> LnP {
-        self.tail(cells, sum, ln_binomial_cdf, ln_gamma_cdf)
-    }
-
-    fn tail(
-        &self,
-        cells: u64,
-        sum: u64,
-        binomial: fn(u64, u64, f64, f64) -> LnP,
-        gamma: fn(f64, f64) -> LnP,
-    ) -> LnP {
-        if cells == 0 {
-            return LnP::ONE;
-        }
         match *self {
+            _ if cells == 0 => LnP::ONE,
             Self::Binomial { trials, .. } => {
                 let p = self.probability();
-                binomial(sum, cells * u64::from(trials), p, 1.0 - p)
+                ln_binomial_sf(sum, cells * u64::from(trials), p, 1.0 - p)
             }
-            Self::Gamma { shape } => gamma(cells as f64 * f64::from(shape), self.natural(sum)),
+            Self::Gamma { shape } => {
+                ln_gamma_sf(cells as f64 * f64::from(shape), self.natural(sum))
+            }
+        }
+    }
+
+    /// `ln P(S <= sum)`, for the diagnostic reading of a strongly negative z: exact for binomial scores. Gamma scores
+    /// are rounded down, so that the gamma law's own lower tail would be too small: for them it is
+    /// Chernoff's bound, which covers the rounding.
+    pub fn lower_tail(&self, cells: u64, sum: u64) -> LnP {
+        match *self {
+            _ if cells == 0 => LnP::ONE,
+            Self::Binomial { trials, .. } => {
+                let p = self.probability();
+                ln_binomial_cdf(sum, cells * u64::from(trials), p, 1.0 - p)
+            }
+            Self::Gamma { .. } => {
+                WeightedLaw::of_classes(*self, [(-1, cells)]).chernoff(-i128::from(sum))
+            }
         }
     }
 
