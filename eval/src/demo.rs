@@ -293,18 +293,9 @@ pub fn run(
     hear(Event::Stage("keys that nobody used", plan.decoys as u64));
     let report = distill(
         &Distillation {
-            mark: &mark,
-            suspect: &exhibit(&suspect),
             control: Some(&exhibit(&control)),
-            reference: None,
-            open: None,
-            logs: None,
-            reading: None,
-            corpus: None,
-            tests: None,
-            decoys: &decoys,
-            two_sided: false,
             threads,
+            ..Distillation::new(&mark, &exhibit(&suspect), &decoys)
         },
         &|done| hear(Event::Done(done as u64)),
     )?;

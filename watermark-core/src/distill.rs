@@ -55,6 +55,26 @@ pub struct Distillation<'a> {
     pub threads: NonZeroUsize,
 }
 
+impl<'a> Distillation<'a> {
+    /// The closed test of a suspect's text among decoys; further evidence is added by its fields.
+    pub fn new(mark: &'a Mark, suspect: &'a Exhibit, decoys: &'a [Mark]) -> Self {
+        Self {
+            mark,
+            suspect,
+            control: None,
+            reference: None,
+            corpus: None,
+            open: None,
+            logs: None,
+            reading: None,
+            tests: None,
+            decoys,
+            two_sided: false,
+            threads: NonZeroUsize::MIN,
+        }
+    }
+}
+
 /// Open weights: next-token distributions along neutral text that was fixed before the key's
 /// first use.
 #[derive(Clone, Copy, Debug)]
@@ -206,6 +226,13 @@ pub fn distill(
             );
         }
     }
+    let neutral = input.open.map(|open| {
+        let mut read = Exhibit::new(mark.scheme().context_width());
+        open.suspect
+            .iter()
+            .for_each(|text| read.push(text.tokens()));
+        Test::of(mark, &read)
+    });
     let mut bets = Vec::new();
     if said {
         bets.push(closed_bet(mark, input.suspect));
@@ -260,6 +287,7 @@ pub fn distill(
             findings,
             bets,
             never_emitted: never,
+            neutral,
         },
     ))
 }

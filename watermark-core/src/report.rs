@@ -73,6 +73,9 @@ pub struct Report {
     /// Cells that were never emitted under the key: a control, and no part of the family.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub never_emitted: Option<Test>,
+    /// The neutral text itself under the key: if it fires, it is not neutral.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub neutral: Option<Test>,
     /// How large the effect is.
     pub effect: Effect,
     /// Which prompts carry it.
@@ -98,6 +101,8 @@ pub struct Parts {
     pub bets: Vec<Betting>,
     /// [`Report::never_emitted`].
     pub never_emitted: Option<Test>,
+    /// [`Report::neutral`].
+    pub neutral: Option<Test>,
     /// [`Report::effect`].
     pub effect: Effect,
     /// [`Report::influence`].
@@ -116,6 +121,7 @@ impl Report {
             findings,
             bets,
             never_emitted,
+            neutral,
             effect,
             influence,
         } = parts;
@@ -135,6 +141,7 @@ impl Report {
             findings,
             bets,
             never_emitted,
+            neutral,
             effect,
             influence,
             warnings,

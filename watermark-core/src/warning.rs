@@ -72,6 +72,11 @@ pub enum Warning {
         /// Share of the tokens that were scored.
         scored: f64,
     },
+    /// The neutral text shows the mark itself.
+    NeutralTextFires {
+        /// log10 p of the text.
+        p_log10: f64,
+    },
     /// The supervised test's number of cells is no sealed one.
     PlanNotSealed,
     /// Without one prompt the result changes sides.
@@ -139,6 +144,13 @@ impl Warning {
         {
             warnings.push(Self::NeverEmittedFires {
                 p_log10: never.p.log10(),
+            });
+        }
+        if let Some(neutral) = &parts.neutral
+            && neutral.p.log10() < DIAGNOSTIC_LOG10
+        {
+            warnings.push(Self::NeutralTextFires {
+                p_log10: neutral.p.log10(),
             });
         }
         if let Some(share) = parts.effect.transfer.filter(|&share| share >= 0.5) {
@@ -217,6 +229,9 @@ impl Warning {
             } => format!(
                 "token ids were not given for {answers} of {of} answers, which were tokenised here: where that differs from what was sampled the mark is lost; scored fraction {scored:.2}"
             ),
+            Self::NeutralTextFires { p_log10 } => format!(
+                "the neutral text shows the mark itself (p = 10^{p_log10:.1}): it is not independent of the key, and no test on it holds"
+            ),
             Self::PlanNotSealed => {
                 "the supervised test holds only if its number of cells was fixed before the logs were read; nothing here shows that".into()
             }
@@ -250,6 +265,9 @@ impl Warning {
                 "ask with prompts that no marked text went into; of conversations, use the first turn"
             }
             Self::Retokenised { .. } => "ask the server for token ids",
+            Self::NeutralTextFires { .. } => {
+                "take text that was fixed before the key's first use, and not chosen by a detector"
+            }
             Self::PlanNotSealed => "rely on the supervised e-value, which needs no such number",
             Self::OnePromptDecides { .. } => "look at that prompt's answers; collect more prompts",
         }
