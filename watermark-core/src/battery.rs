@@ -292,6 +292,7 @@ impl<'a> Battery<'a> {
 
     /// What is computed once for many keys.
     pub fn tables(&self) -> Tables<'_> {
+        self.cells.prepare();
         let tables = self
             .members
             .iter()

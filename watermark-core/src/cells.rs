@@ -9,6 +9,7 @@ use std::sync::OnceLock;
 use sha2::{Digest, Sha256};
 
 use crate::profile::Mark;
+use crate::scheme::Row;
 
 /// A list of distinct cells, in a fixed order.
 #[derive(Clone, Debug)]
@@ -103,26 +104,46 @@ impl Cells {
         })
     }
 
+    /// Prepares the list for many keys: sorted, neighbours share a window, and a row is computed once
+    /// for all of its cells. For a single key sorting costs more than it saves.
+    pub(crate) fn prepare(&self) {
+        self.sorted();
+    }
+
     /// The score of every cell under a mark of the same context width, in the list's order.
     pub fn scores(&self, mark: &Mark) -> Scores {
+        let mut scores = Scores {
+            values: vec![0; self.len()],
+            coins: (!mark.scheme().cells_are_pairs()).then(|| vec![0; self.len()]),
+        };
+        match self.sorted.get() {
+            Some(sorted) => {
+                self.score_in(
+                    sorted.iter().map(|&index| index as usize),
+                    mark,
+                    &mut scores,
+                );
+            }
+            None => self.score_in(0..self.len(), mark, &mut scores),
+        }
+        scores
+    }
+
+    fn score_in(&self, order: impl Iterator<Item = usize>, mark: &Mark, scores: &mut Scores) {
         let scheme = mark.scheme();
         debug_assert_eq!(scheme.context_width(), self.context_width);
-        let mut values = vec![0; self.len()];
-        let mut coins = (!scheme.cells_are_pairs()).then(|| vec![0; self.len()]);
-        let mut last: Option<(&[u32], crate::scheme::Row)> = None;
-        for &index in self.sorted() {
-            let (window, token) = self.get(index as usize);
-            let row = match last {
-                Some((known, row)) if known == window => row,
-                _ => scheme.row(window),
+        let mut last: Option<(&[u32], Row)> = None;
+        for index in order {
+            let (window, token) = self.get(index);
+            let row = match &mut last {
+                Some((known, row)) if *known == window => row,
+                other => &mut other.insert((window, scheme.row(window))).1,
             };
-            last = Some((window, row));
-            values[index as usize] = scheme.score(&row, token);
-            if let Some(coins) = &mut coins {
-                coins[index as usize] = scheme.cell(&row, token);
+            scores.values[index] = scheme.score(row, token);
+            if let Some(coins) = &mut scores.coins {
+                coins[index] = scheme.cell(row, token);
             }
         }
-        Scores { values, coins }
     }
 }
 
