@@ -4,6 +4,12 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+mod distill;
+mod plan;
+
+pub(crate) use distill::{Distill, OpenArgs};
+pub(crate) use plan::{Plan, Power};
+
 /// Mark a language model's outputs, and test who was trained on them.
 #[derive(Parser)]
 #[command(name = "watermark", version, about, propagate_version = true)]
@@ -23,8 +29,12 @@ pub(crate) enum Command {
     Generate(Generate),
     /// Is a text marked? One line an input, and one for all together.
     Detect(Detect),
-    /// Was a suspect model trained on marked text? Tests its generations.
-    Distill(Distill),
+    /// Was a suspect model trained on marked text? Tests its generations, and its weights where they
+    /// can be read.
+    Distill(Box<Distill>),
+    /// What a test will need, before anything is collected.
+    #[command(subcommand)]
+    Plan(Plan),
     /// A text token by token: scored, skipped and why.
     Explain(Explain),
 }
@@ -199,31 +209,6 @@ pub(crate) enum InputForm {
     Jsonl,
     /// One answer a row.
     Parquet,
-}
-
-#[derive(Args)]
-pub(crate) struct Distill {
-    #[command(flatten)]
-    pub(crate) mark: MarkArgs,
-    #[command(flatten)]
-    pub(crate) policy: PolicyArgs,
-    /// The suspect's generations: files or directories; `-` reads standard input.
-    #[arg(required = true)]
-    pub(crate) suspect: Vec<PathBuf>,
-    /// Generations of a model known to be innocent.
-    #[arg(long, value_name = "FILE")]
-    pub(crate) control: Vec<PathBuf>,
-    /// Keys nobody used to score beside this one: unused slots of the epoch; 0 for none.
-    #[arg(long, default_value_t = 1000)]
-    pub(crate) decoys: usize,
-    #[command(flatten)]
-    pub(crate) form: FormArgs,
-    /// Threads; the report does not depend on it.
-    #[arg(long, default_value_t = threads())]
-    pub(crate) threads: std::num::NonZeroUsize,
-    /// How the report is printed.
-    #[arg(long, value_enum, default_value_t = Format::Human)]
-    pub(crate) format: Format,
 }
 
 #[derive(Args)]

@@ -12,6 +12,7 @@ mod distill;
 mod explain;
 mod generate;
 mod key;
+mod plan;
 
 /// Runs the command that was asked for.
 pub(crate) fn run(cli: Cli) -> Result<ExitCode, CliError> {
@@ -21,6 +22,7 @@ pub(crate) fn run(cli: Cli) -> Result<ExitCode, CliError> {
         Command::Generate(arguments) => generate::run(&arguments),
         Command::Detect(arguments) => detect::run(&arguments),
         Command::Distill(arguments) => distill::run(&arguments),
+        Command::Plan(arguments) => plan::run(&arguments),
         Command::Explain(arguments) => explain::run(&arguments),
     }
 }

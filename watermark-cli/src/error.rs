@@ -2,14 +2,18 @@
 
 use std::path::PathBuf;
 
+use watermark_core::anytime::StateError;
+use watermark_core::battery::Mismatch;
 use watermark_core::candidates::SamplingError;
 use watermark_core::distill::DistillError;
+use watermark_core::effect::DoseError;
 use watermark_core::key::{EpochError, KeyFileError};
 use watermark_core::profile::ProfileError;
 use watermark_core::text::TokenizerError;
 use watermark_eval::demo::DemoError;
 use watermark_eval::model::ModelError;
 use watermark_eval::model::gguf::GgufError;
+use watermark_eval::reading::ReadError;
 
 use crate::input::InputError;
 
@@ -56,6 +60,22 @@ pub(crate) enum CliError {
         "--decoys needs the master key: decoys are unused slots of its epoch, which a slot key cannot make; give the master key file, or --decoys 0"
     )]
     DecoysNeedMaster,
+    #[error("the suspect's reading of the logs: {0}")]
+    Reading(Mismatch),
+    #[error("{}: {source}", path.display())]
+    Dose { path: PathBuf, source: DoseError },
+    #[error("{}: {source}", path.display())]
+    State { path: PathBuf, source: StateError },
+    #[error(
+        "{}: answer {answer} of the state is not the one given; give all answers so far, in the order in which they came, and the new ones behind them", path.display()
+    )]
+    StateAnswers { path: PathBuf, answer: usize },
+    #[error(transparent)]
+    Read(#[from] ReadError),
+    #[error(
+        "{}: the model's tokenizer is not the one of the mark's token ids; give log-probabilities by those ids instead, or the tokenizer with --tokenizer", .0.display()
+    )]
+    OtherTokenizer(PathBuf),
     #[error("{0}")]
     Usage(String),
     #[error("figure: {0}")]
@@ -83,8 +103,14 @@ impl CliError {
             | Self::Tokenizer(_)
             | Self::Input(_)
             | Self::Gguf(_)
-            | Self::Distill(_) => 4,
-            Self::Model(_) | Self::Demo(_) | Self::Figure(_) => 1,
+            | Self::Distill(_)
+            | Self::Reading(_)
+            | Self::Dose { .. }
+            | Self::State { .. }
+            | Self::StateAnswers { .. }
+            | Self::OtherTokenizer(_)
+            | Self::Read(ReadError::Distribution { .. }) => 4,
+            Self::Read(_) | Self::Model(_) | Self::Demo(_) | Self::Figure(_) => 1,
         }
     }
 

@@ -28,13 +28,10 @@ use watermark_eval::files;
 
 use crate::cli::FormArgs;
 
+pub(crate) mod aligned;
 mod batch;
 mod fields;
 mod harness;
-#[cfg_attr(
-    not(test),
-    expect(dead_code, reason = "the test with open weights will read it")
-)]
 pub(crate) mod logprobs;
 mod messages;
 mod reader;

@@ -42,7 +42,7 @@ pub(crate) fn write_file(path: &Path, bytes: &[u8]) -> Result<(), CliError> {
 }
 
 /// A p-value for a headline, which stops at 1e-9; the exact one stands in the details.
-fn headline(p: LnP) -> String {
+pub(crate) fn headline(p: LnP) -> String {
     if p.log10() < -9.0 {
         "p < 1e-9".to_owned()
     } else {
@@ -88,6 +88,17 @@ pub(crate) fn report_text(report: &Report, policy: &Policy) -> String {
         policy.alpha, report.key.id, report.key.epoch, report.key.slot, report.profile.id
     );
     let _ = writeln!(out, "  {}", verdict.explanation());
+    if let Some(asked) = &report.asked {
+        let names: Vec<_> = asked.iter().map(|id| id.name()).collect();
+        let _ = writeln!(
+            out,
+            "  family     only {}, as asked: a family if it was chosen before any result was seen",
+            names.join(", ")
+        );
+    }
+    if report.two_sided {
+        let _ = writeln!(out, "  two-sided  p is twice the smaller tail");
+    }
     counts_text(&mut out, "suspect", &report.suspect);
     if let Some(control) = &report.control {
         counts_text(&mut out, "control", control);
@@ -123,6 +134,9 @@ pub(crate) fn report_text(report: &Report, policy: &Policy) -> String {
 
 fn counts_text(out: &mut String, who: &str, sample: &Sample) {
     let counts = &sample.counts;
+    if counts.segments == 0 {
+        return;
+    }
     let _ = writeln!(
         out,
         "  {who:<10} {} cells of {} tokens ({} repeated, {} excluded, {} without context)",
@@ -172,6 +186,9 @@ fn findings_text(out: &mut String, report: &Report) {
 
 fn effect_text(out: &mut String, report: &Report) {
     let effect = &report.effect;
+    if effect.sources == 0 {
+        return;
+    }
     let interval = effect.interval.map_or(String::new(), |[low, high]| {
         format!(" ({low:+.4} to {high:+.4}, 95 %, by prompt, approximate)")
     });

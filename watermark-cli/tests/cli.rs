@@ -3,6 +3,11 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
+#[path = "cli/distill.rs"]
+mod distill;
+#[path = "cli/plan.rs"]
+mod plan;
+
 struct Bench(tempfile::TempDir);
 
 impl Bench {
@@ -111,6 +116,10 @@ fn keys() {
 #[test]
 fn no_output_shows_a_key() {
     let bench = Bench::new();
+    bench.write(
+        "log.jsonl",
+        br#"{"token_ids":[1,2,3],"logprobs":[null,[[1,-1.0]],[[2,-1.0]]]}"#,
+    );
     let lines = ["m.key", "s.key"].map(|name| line_of(&bench.path(name)));
     for arguments in [
         "key inspect m.key",
@@ -119,9 +128,17 @@ fn no_output_shows_a_key() {
         "distill --key-file m.key --decoys 5 --format json text.txt",
         "explain --key-file s.key text.txt",
         "detect --key-file text.txt text.txt",
+        "distill --key-file m.key --decoys 3 --logs text.txt --supervised-cells 5 --two-sided text.txt",
+        "distill --key-file m.key --decoys 3 --open-suspect log.jsonl --open-reference log.jsonl",
+        "distill --key-file m.key --decoys 0 --reference log.jsonl text.txt",
+        "distill --key-file m.key --watch state.json text.txt",
+        "distill --key-file m.key --slot 1 --watch state.json text.txt",
+        "distill --key-file m.key --watch m.key text.txt",
+        "plan power --mean-excess 0.3",
     ] {
         let output = bench.run(arguments);
-        let said = [output.stdout, output.stderr]
+        let state = std::fs::read(bench.path("state.json")).unwrap_or_default();
+        let said = [output.stdout, output.stderr, state]
             .map(|b| String::from_utf8(b).unwrap())
             .concat();
         for line in &lines {

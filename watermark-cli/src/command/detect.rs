@@ -1,5 +1,6 @@
 //! `watermark detect`.
 
+use std::collections::HashMap;
 use std::process::ExitCode;
 
 use watermark_core::detect::Sample;
@@ -62,7 +63,24 @@ pub(super) fn exhibit(mark: &Mark, items: &[Item]) -> Exhibit {
     let mut exhibit = Exhibit::new(mark.profile().context_width());
     let contexts = items.iter().flat_map(|item| &item.contexts);
     contexts.for_each(|context| exhibit.exclude(context));
-    let segments = items.iter().flat_map(|item| &item.segments);
-    segments.for_each(|segment| exhibit.push(segment));
+    for (source, item) in sources(items).into_iter().zip(items) {
+        let segments = item.segments.iter();
+        segments.for_each(|segment| exhibit.push_from(source, segment));
+    }
     exhibit
+}
+
+/// The number of each answer's prompt: answers to one prompt share it.
+pub(super) fn sources(items: &[Item]) -> Vec<u32> {
+    let mut known = HashMap::new();
+    let mut next = 0;
+    let mut fresh = || {
+        next += 1;
+        next - 1
+    };
+    let number = |item: &Item| match &item.source {
+        Some(source) => *known.entry(source.clone()).or_insert_with(&mut fresh),
+        None => fresh(),
+    };
+    items.iter().map(number).collect()
 }

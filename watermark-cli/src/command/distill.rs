@@ -2,78 +2,200 @@
 
 use std::process::ExitCode;
 
-use watermark_core::distill::{Distillation, distill};
+use watermark_core::detect::TestId;
+use watermark_core::distill::{Distillation, Logs, Open, distill};
+use watermark_core::effect::{DoseCurve, Exposure};
 use watermark_core::key::{ACTIVE_SLOTS, SLOTS};
+use watermark_core::openweights::ScoredText;
 use watermark_core::profile::Mark;
 use watermark_core::verdict::Verdict;
+use watermark_eval::progress::bar;
 
-use super::detect::exhibit;
 use crate::cli::{Distill, Format};
 use crate::error::CliError;
-use crate::input::read_all;
+use crate::mark::Context;
 use crate::render::{print_json, report_text};
-use watermark_eval::progress::bar;
+
+mod evidence;
+mod open;
+mod watch;
+
+use evidence::Evidence;
 
 pub(super) fn run(arguments: &Distill) -> Result<ExitCode, CliError> {
     let policy = arguments.policy.policy()?;
+    if let Some(state) = &arguments.watch.watch {
+        return watch::run(arguments, state, &policy);
+    }
+    check(arguments)?;
+    let context = arguments.mark.open()?;
+    let mark = &context.mark;
+    let decoys = decoys(arguments, &context)?;
+    let dose = arguments
+        .dose_curve
+        .as_deref()
+        .map(dose_curve)
+        .transpose()?;
+    let evidence = Evidence::read(arguments, &context)?;
+    let references: Vec<&[ScoredText]> =
+        evidence.open_references.iter().map(Vec::as_slice).collect();
+    let input = Distillation {
+        mark,
+        suspect: &evidence.suspect,
+        control: evidence.control.as_ref(),
+        reference: evidence.reference.as_deref(),
+        corpus: evidence.corpus.as_deref(),
+        open: evidence.open_suspect.as_deref().map(|suspect| Open {
+            suspect,
+            references: &references,
+            control: evidence.open_control.as_deref(),
+        }),
+        logs: evidence.logs.as_ref().map(|logs| Logs {
+            windows: &logs.windows,
+            planned: arguments.logs.supervised_cells,
+            effect: Some(logs.effect),
+        }),
+        reading: evidence.reading,
+        tests: (!arguments.tests.is_empty()).then_some(&arguments.tests[..]),
+        decoys: &decoys,
+        two_sided: arguments.two_sided,
+        threads: arguments.threads,
+    };
+    let bar = bar(
+        (decoys.len() * input.batteries()) as u64,
+        "keys that nobody used",
+    );
+    let mut report = distill(&input, &|done| bar.set_position(done as u64))?;
+    bar.finish_and_clear();
+    report.warnings.extend(evidence.warnings.iter().cloned());
+    let exposure = dose.map(|curve| Dose {
+        exposure: curve.exposure(&report.effect),
+        source: curve.source,
+    });
+    let verdict = Verdict::of_report(&report, &policy);
+    match arguments.format {
+        Format::Human => {
+            print!("{}", report_text(&report, &policy));
+            print!("{}", rest_text(&evidence, exposure.as_ref()));
+        }
+        Format::Json | Format::Jsonl => print_json(&serde_json::json!({
+            "type": "watermark.distillation", "schema": 1, "verdict": verdict,
+            "policy": policy, "plan": "exploratory: no sealed plan", "read": evidence.counts,
+            "reading": evidence.reading.map(|reading| serde_json::json!({
+                "eLog10": reading.e, "cells": reading.cells, "windows": reading.windows,
+            })),
+            "exposure": exposure,
+            "prompts": report.influence.largest.iter().map(|without| serde_json::json!({
+                "source": without.source, "name": evidence.prompt(without.source),
+            })).collect::<Vec<_>>(),
+            "report": report,
+        })),
+    }
+    Ok(arguments.policy.exit(verdict))
+}
+
+/// The calibration model's estimate.
+#[derive(serde::Serialize)]
+struct Dose {
+    #[serde(flatten)]
+    exposure: Exposure,
+    /// Where the calibration comes from.
+    source: String,
+}
+
+/// What the report does not hold, for people.
+fn rest_text(evidence: &Evidence, dose: Option<&Dose>) -> String {
+    let mut out = String::new();
+    if let Some(reading) = &evidence.reading {
+        out += &format!(
+            "  reading    {} windows of the logs met for the first time\n",
+            reading.windows
+        );
+    }
+    if let Some(Dose { exposure, source }) = dose {
+        let interval = exposure.interval.map_or(String::new(), |[low, high]| {
+            format!(" ({low:.3} to {high:.3} at the ends of the effect's interval)")
+        });
+        out += &format!(
+            "  exposure   {:.3} of the training data{interval}: the estimate of the calibration model, {source}\n",
+            exposure.share
+        );
+    }
+    out
+}
+
+/// What does not go together.
+fn check(arguments: &Distill) -> Result<(), CliError> {
     if arguments.decoys > (SLOTS - ACTIVE_SLOTS) as usize {
         return Err(CliError::TooManyDecoys {
             asked: arguments.decoys,
         });
     }
-    let context = arguments.mark.open()?;
-    let mark = &context.mark;
-    let decoys: Vec<Mark> = match (&context.keys.master, arguments.decoys) {
-        (_, 0) => Vec::new(),
-        (None, _) => return Err(CliError::DecoysNeedMaster),
+    let silent = arguments.suspect.is_empty();
+    let of_text = [
+        ("--control", !arguments.control.is_empty()),
+        ("--reference", arguments.reference.is_some()),
+        ("--corpus", !arguments.corpus.is_empty()),
+        ("--logs", !arguments.logs.logs.is_empty()),
+        ("--dose-curve", arguments.dose_curve.is_some()),
+    ];
+    if let Some((option, _)) = of_text.iter().find(|(_, given)| silent && *given) {
+        return Err(CliError::Usage(format!(
+            "{option} needs the suspect's generations: give SUSPECT files"
+        )));
+    }
+    for &id in &arguments.tests {
+        let missing = match id {
+            TestId::ClosedCells | TestId::ClosedSqrt | TestId::ClosedInverseVariance => {
+                silent.then_some("the suspect's generations")
+            }
+            TestId::ClosedCorpus => arguments.corpus.is_empty().then_some("--corpus"),
+            TestId::ClosedReference => arguments.reference.is_none().then_some("--reference"),
+            TestId::OpenArgmax | TestId::OpenSoft => arguments
+                .open
+                .open_suspect
+                .is_none()
+                .then_some("--open-suspect"),
+            TestId::OpenContrast => arguments
+                .open
+                .open_reference
+                .is_empty()
+                .then_some("--open-reference"),
+            TestId::Supervised => arguments
+                .logs
+                .supervised_cells
+                .is_none()
+                .then_some("--logs and --supervised-cells"),
+            TestId::NeverEmitted => None,
+        };
+        if let Some(missing) = missing {
+            return Err(CliError::Usage(format!("--tests {id} needs {missing}")));
+        }
+    }
+    Ok(())
+}
+
+fn decoys(arguments: &Distill, context: &Context) -> Result<Vec<Mark>, CliError> {
+    match (&context.keys.master, arguments.decoys) {
+        (_, 0) => Ok(Vec::new()),
+        (None, _) => Err(CliError::DecoysNeedMaster),
         (Some(master), count) => master
             .decoys(&context.keys.slot.label().epoch)
             .take(count)
-            .map(|slot| mark.profile().bind(&slot))
+            .map(|slot| context.mark.profile().bind(&slot))
             .collect::<Result<_, _>>()
             .map_err(|source| CliError::Profile {
                 name: arguments.mark.profile.clone(),
                 source,
-            })?,
-    };
-    let form = &arguments.form;
-    let suspect = exhibit(
-        mark,
-        &read_all(&arguments.suspect, form, &context.tokenizer)?.items,
-    );
-    let control = match arguments.control.as_slice() {
-        [] => None,
-        paths => Some(exhibit(
-            mark,
-            &read_all(paths, form, &context.tokenizer)?.items,
-        )),
-    };
-    let bar = bar(decoys.len() as u64, "keys that nobody used");
-    let report = distill(
-        &Distillation {
-            mark,
-            suspect: &suspect,
-            control: control.as_ref(),
-            reference: None,
-            open: None,
-            logs: None,
-            reading: None,
-            corpus: None,
-            tests: None,
-            decoys: &decoys,
-            two_sided: false,
-            threads: arguments.threads,
-        },
-        &|done| bar.set_position(done as u64),
-    )?;
-    bar.finish_and_clear();
-    let verdict = Verdict::of_report(&report, &policy);
-    match arguments.format {
-        Format::Human => print!("{}", report_text(&report, &policy)),
-        Format::Json | Format::Jsonl => print_json(&serde_json::json!({
-            "type": "watermark.distillation", "schema": 1, "verdict": verdict,
-            "policy": policy, "plan": "exploratory: no sealed plan", "report": report,
-        })),
+            }),
     }
-    Ok(arguments.policy.exit(verdict))
+}
+
+/// A dose curve from its file.
+pub(super) fn dose_curve(path: &std::path::Path) -> Result<DoseCurve, CliError> {
+    let json = crate::input::read_text(path)?;
+    DoseCurve::from_json(&json).map_err(|source| CliError::Dose {
+        path: path.to_owned(),
+        source,
+    })
 }

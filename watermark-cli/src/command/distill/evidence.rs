@@ -1,0 +1,269 @@
+//! The files of a distillation test, read and put together.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+use watermark_core::distill::DistillError;
+use watermark_core::effect::written_excess;
+use watermark_core::openweights::ScoredText;
+use watermark_core::profile::Mark;
+use watermark_core::reading::{Reading, ReadingResult};
+use watermark_core::regime::ExactWindows;
+use watermark_core::warning::Warning;
+use watermark_core::window::Exhibit;
+
+use super::open;
+use crate::cli::Distill;
+use crate::command::detect::{exhibit, sources};
+use crate::error::CliError;
+use crate::input::aligned::{Aligned, align};
+use crate::input::logprobs::{self, LogProbs};
+use crate::input::{Counts, Inputs, Item, read_all};
+use crate::mark::Context;
+
+/// Everything that was given.
+pub(super) struct Evidence {
+    pub(super) suspect: Exhibit,
+    pub(super) control: Option<Exhibit>,
+    pub(super) reference: Option<Vec<ScoredText>>,
+    pub(super) corpus: Option<Vec<Vec<u32>>>,
+    pub(super) open_suspect: Option<Vec<ScoredText>>,
+    pub(super) open_references: Vec<Vec<ScoredText>>,
+    pub(super) open_control: Option<Vec<ScoredText>>,
+    pub(super) logs: Option<Written>,
+    pub(super) reading: Option<ReadingResult>,
+    pub(super) warnings: Vec<Warning>,
+    /// What was read, by option.
+    pub(super) counts: BTreeMap<&'static str, Read>,
+    /// The name of each prompt of the suspect, by its number.
+    prompts: BTreeMap<u32, String>,
+}
+
+/// What was written under the key.
+pub(super) struct Written {
+    pub(super) windows: ExactWindows,
+    /// Mean excess of its cells.
+    pub(super) effect: f64,
+}
+
+/// How much was read.
+#[derive(Serialize)]
+#[serde(untagged)]
+pub(super) enum Read {
+    Answers(Counts),
+    Distributions(LogProbCounts),
+}
+
+/// Texts with distributions.
+#[derive(Clone, Copy, Default, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct LogProbCounts {
+    /// Texts.
+    pub(super) texts: u64,
+    /// Positions with a distribution.
+    pub(super) positions: u64,
+    /// Entries without an id, dropped.
+    pub(super) dropped: u64,
+    /// Tokens of texts without an id.
+    pub(super) unknown: u64,
+    /// Failed requests.
+    pub(super) skipped: u64,
+}
+
+impl LogProbCounts {
+    pub(super) fn of(found: &LogProbs) -> Self {
+        let positions = found
+            .texts
+            .iter()
+            .map(|(_, text)| text.positions().len() as u64);
+        Self {
+            texts: found.texts.len() as u64,
+            positions: positions.sum(),
+            dropped: found.dropped,
+            unknown: found.unknown,
+            skipped: found.skipped,
+        }
+    }
+}
+
+impl Evidence {
+    /// Reads what the arguments name.
+    pub(super) fn read(arguments: &Distill, context: &Context) -> Result<Self, CliError> {
+        let mut files = Files {
+            arguments,
+            context,
+            counts: BTreeMap::new(),
+        };
+        let mark = &context.mark;
+        let suspect = files.answers("suspect", &arguments.suspect)?;
+        let control = files.answers("control", &arguments.control)?;
+        let corpus = files.answers("corpus", &arguments.corpus)?;
+        let reference = match &arguments.reference {
+            None => None,
+            Some(path) => {
+                let items = suspect.as_ref().map_or(&[][..], |inputs| &inputs.items);
+                let aligned = files.aligned("reference", path, items, |mismatch| {
+                    DistillError::Reference(mismatch).into()
+                })?;
+                Some(aligned.into_iter().map(|aligned| aligned.text).collect())
+            }
+        };
+        let logs = files.answers("logs", &arguments.logs.logs)?;
+        let reading = match (&arguments.logs.reading, &logs) {
+            (Some(path), Some(logs)) => {
+                let aligned = files.aligned("reading", path, &logs.items, CliError::Reading)?;
+                Some(read_logs(mark, aligned)?)
+            }
+            _ => None,
+        };
+        let open = open::read(&arguments.open, context, arguments.threads)?;
+        files.counts.extend(open.counts);
+        let warnings = suspect.as_ref().map_or_else(Vec::new, |inputs| {
+            let log_counts = logs.as_ref().map(|logs| logs.counts);
+            warnings(mark, inputs, log_counts)
+        });
+        Ok(Self {
+            prompts: suspect.as_ref().map(prompts).unwrap_or_default(),
+            suspect: match &suspect {
+                Some(inputs) => exhibit(mark, &inputs.items),
+                None => Exhibit::new(mark.scheme().context_width()),
+            },
+            control: control.map(|inputs| exhibit(mark, &inputs.items)),
+            reference,
+            corpus: corpus.map(|inputs| segments(inputs.items)),
+            open_suspect: open.suspect,
+            open_references: open.references,
+            open_control: open.control,
+            logs: logs.map(|logs| written(mark, &logs.items)),
+            reading,
+            warnings,
+            counts: files.counts,
+        })
+    }
+
+    /// What a prompt is called in the inputs.
+    pub(super) fn prompt(&self, source: u32) -> Option<&str> {
+        self.prompts.get(&source).map(String::as_str)
+    }
+}
+
+struct Files<'a> {
+    arguments: &'a Distill,
+    context: &'a Context,
+    counts: BTreeMap<&'static str, Read>,
+}
+
+impl Files<'_> {
+    /// Answers; `None` where no path was given.
+    fn answers(
+        &mut self,
+        name: &'static str,
+        paths: &[PathBuf],
+    ) -> Result<Option<Inputs>, CliError> {
+        if paths.is_empty() {
+            return Ok(None);
+        }
+        let inputs = read_all(paths, &self.arguments.form, &self.context.tokenizer)?;
+        self.counts.insert(name, Read::Answers(inputs.counts));
+        Ok(Some(inputs))
+    }
+
+    /// Distributions along answers that are known.
+    fn aligned(
+        &mut self,
+        name: &'static str,
+        path: &Path,
+        items: &[Item],
+        error: impl Fn(watermark_core::battery::Mismatch) -> CliError,
+    ) -> Result<Vec<Aligned>, CliError> {
+        let found = log_probs(path, self.context)?;
+        let counts = LogProbCounts::of(&found);
+        self.counts.insert(name, Read::Distributions(counts));
+        align(found.texts.iter().map(|(_, text)| text), items).map_err(error)
+    }
+}
+
+/// A file of log-probabilities; what was lost is said on standard error.
+pub(super) fn log_probs(path: &Path, context: &Context) -> Result<LogProbs, CliError> {
+    let found = logprobs::read(path, &context.tokenizer)?;
+    let LogProbs {
+        dropped,
+        unknown,
+        skipped,
+        ..
+    } = found;
+    let name = path.display();
+    if skipped > 0 {
+        eprintln!("warning: {name}: {skipped} failed requests skipped");
+    }
+    if unknown > 0 {
+        eprintln!(
+            "warning: {name}: {unknown} printed tokens of texts are no token's exact bytes; each ends its text there. Ask the server for token ids"
+        );
+    }
+    if dropped > 0 {
+        eprintln!("warning: {name}: {dropped} entries without a token id left out");
+    }
+    Ok(found)
+}
+
+fn segments(items: Vec<Item>) -> Vec<Vec<u32>> {
+    items.into_iter().flat_map(|item| item.segments).collect()
+}
+
+/// The logs, taken in in the order given.
+fn written(mark: &Mark, items: &[Item]) -> Written {
+    let mut windows = ExactWindows::new(mark.scheme().context_width());
+    let segments = items.iter().flat_map(|item| &item.segments);
+    segments.for_each(|segment| windows.push(segment));
+    Written {
+        windows,
+        effect: written_excess(mark, &exhibit(mark, items)),
+    }
+}
+
+fn read_logs(mark: &Mark, aligned: Vec<Aligned>) -> Result<ReadingResult, CliError> {
+    let (texts, starts): (Vec<ScoredText>, Vec<usize>) = aligned
+        .into_iter()
+        .map(|aligned| (aligned.text, aligned.start))
+        .unzip();
+    let reading = Reading::new(&texts, &starts).expect("one start a text");
+    Ok(reading.e_value(mark).map_err(DistillError::Chosen)?)
+}
+
+/// What the inputs say that the numbers do not.
+fn warnings(mark: &Mark, suspect: &Inputs, logs: Option<Counts>) -> Vec<Warning> {
+    let mut prompts = Exhibit::new(mark.scheme().context_width());
+    let contexts = suspect.items.iter().flat_map(|item| &item.contexts);
+    contexts.for_each(|context| prompts.push(context));
+    let Counts {
+        answers,
+        answers_from_text,
+        ..
+    } = suspect.counts;
+    if let Some(logs) = logs.filter(|logs| logs.answers_from_text > 0) {
+        eprintln!(
+            "warning: {} of {} answers of the logs come as text; tokenised here they need not be the tokens that were written, and windows that were emitted can be missed: give token ids",
+            logs.answers_from_text, logs.answers
+        );
+    }
+    let said = exhibit(mark, &suspect.items);
+    [
+        Warning::of_prompts(mark, &prompts),
+        Warning::of_text_form(answers_from_text, answers, said.counts()),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
+}
+
+fn prompts(suspect: &Inputs) -> BTreeMap<u32, String> {
+    let numbered = sources(&suspect.items).into_iter().zip(&suspect.items);
+    let mut names = BTreeMap::new();
+    for (number, item) in numbered {
+        let name = item.source.as_ref().unwrap_or(&item.name);
+        names.entry(number).or_insert_with(|| name.clone());
+    }
+    names
+}

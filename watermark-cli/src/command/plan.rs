@@ -1,0 +1,186 @@
+//! `watermark plan`.
+
+use std::process::ExitCode;
+
+use serde::Serialize;
+use watermark_core::key::{Epoch, SlotKey};
+use watermark_core::scheme::Null;
+use watermark_core::stats::power::{cells_needed, simulated_stopping_cells};
+
+use crate::cli::{Format, Plan, Power};
+use crate::error::CliError;
+use crate::render::print_json;
+
+/// Scores drawn for the simulation at most, about.
+const DRAWS: u64 = 100_000_000;
+const RUNS: std::ops::RangeInclusive<u64> = 200..=1000;
+const SEED: u64 = 1;
+
+pub(super) fn run(arguments: &Plan) -> Result<ExitCode, CliError> {
+    match arguments {
+        Plan::Power(arguments) => power(arguments),
+    }
+}
+
+/// What one test will need.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Need {
+    cells: u64,
+    tokens: u64,
+    /// `exact` or `simulated`.
+    method: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    runs: Option<u64>,
+}
+
+fn power(arguments: &Power) -> Result<ExitCode, CliError> {
+    check(arguments)?;
+    let profile = crate::mark::profile(&arguments.profile)?;
+    // The law of a score is the same under every key.
+    let any = SlotKey::from_parts([0; 32], Epoch::new("any")?, 0);
+    let mark = profile.bind(&any).map_err(|source| CliError::Profile {
+        name: arguments.profile.clone(),
+        source,
+    })?;
+    let null = mark.scheme().null();
+    let curve = arguments
+        .dose_curve
+        .as_deref()
+        .map(super::distill::dose_curve)
+        .transpose()?;
+    let excess = match (arguments.mean_excess, arguments.share, &curve) {
+        (Some(excess), ..) => excess,
+        (None, Some(share), Some(curve)) => curve.excess_at(share),
+        _ => {
+            return Err(CliError::Usage(
+                "give --mean-excess, or --share and --dose-curve".into(),
+            ));
+        }
+    };
+    let mean = null.mean() + excess;
+    if excess <= 0.0 || !excess.is_finite() || null.max().is_some_and(|max| mean >= max) {
+        let most = null.max().map_or(String::new(), |max| {
+            format!(" and below {:.4}", max - null.mean())
+        });
+        return Err(CliError::Usage(format!(
+            "a mean excess of {excess}: it must be above 0{most} under profile {}",
+            profile.id
+        )));
+    }
+    let tokens = |cells: u64| (cells as f64 / arguments.cells_per_token).ceil() as u64;
+    let need = |cells, method, runs| Need {
+        cells,
+        tokens: tokens(cells),
+        method,
+        runs,
+    };
+    let cells = cells_needed(null, mean, arguments.alpha, arguments.power).ok_or_else(|| {
+        CliError::Usage(format!(
+            "a mean excess of {excess} is too small: more than 2^40 cells"
+        ))
+    })?;
+    let plain = need(cells, "exact", None);
+    let watched = stopping(null, mean, cells, arguments)
+        .map(|(cells, runs)| need(cells, "simulated", Some(runs)));
+    let other = arguments
+        .efficiency
+        .map(|ratio| (plain.tokens as f64 / ratio).ceil() as u64);
+    match arguments.format {
+        Format::Human => {
+            let from = match (&curve, arguments.share) {
+                (Some(curve), Some(share)) => {
+                    format!(
+                        ", at share {share} of the calibration model, {}",
+                        curve.source
+                    )
+                }
+                _ => String::new(),
+            };
+            println!(
+                "profile {}: mean score {:.4} by chance, {mean:.4} assumed ({excess:+.4}{from})",
+                profile.id,
+                null.mean()
+            );
+            println!(
+                "rejection at alpha {:e} with probability {}, {} cells a token",
+                arguments.alpha, arguments.power, arguments.cells_per_token
+            );
+            println!("  {:<14}{:>12} {:>12}", "test", "cells", "tokens");
+            println!(
+                "  {:<14}{:>12} {:>12}  exact",
+                "closed-cells", plain.cells, plain.tokens
+            );
+            match &watched {
+                Some(need) => println!(
+                    "  {:<14}{:>12} {:>12}  simulated, {} runs: so many have stopped by then",
+                    "any-time",
+                    need.cells,
+                    need.tokens,
+                    need.runs.unwrap_or_default()
+                ),
+                None => println!(
+                    "  {:<14}{:>12} {:>12}  too many cells to simulate",
+                    "any-time", "-", "-"
+                ),
+            }
+            if let (Some(ratio), Some(tokens)) = (arguments.efficiency, other) {
+                println!(
+                    "  {:<14}{:>12} {tokens:>12}  closed-cells over {ratio}, the efficiency given",
+                    "other", "-"
+                );
+            }
+        }
+        Format::Json | Format::Jsonl => print_json(&serde_json::json!({
+            "type": "watermark.power-forecast", "schema": 1, "profile": profile,
+            "nullMean": (null.mean()), "meanExcess": excess, "share": arguments.share,
+            "calibration": curve.map(|curve| curve.source), "alpha": arguments.alpha,
+            "power": arguments.power, "cellsPerToken": arguments.cells_per_token,
+            "closedCells": plain, "anyTime": watched,
+            "other": arguments.efficiency.map(|ratio| serde_json::json!({
+                "efficiency": ratio, "tokens": other, "method": "by the efficiency given",
+            })),
+        })),
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Cells after which the share `power` of the runs has stopped, and the runs; none where that would take too
+/// long.
+fn stopping(null: Null, mean: f64, cells: u64, arguments: &Power) -> Option<(u64, u64)> {
+    let coins = match null {
+        Null::Binomial { trials, .. } => u64::from(trials),
+        Null::Gamma { shape } => u64::from(shape),
+    };
+    let runs = (DRAWS / (cells * coins).max(1)).min(*RUNS.end());
+    if runs < *RUNS.start() {
+        return None;
+    }
+    let limit = cells.saturating_mul(4).saturating_add(1000);
+    let (alpha, power) = (arguments.alpha, arguments.power);
+    let stop = simulated_stopping_cells(null, mean, alpha, power, limit, runs as usize, SEED)?;
+    Some((stop, runs))
+}
+
+fn check(arguments: &Power) -> Result<(), CliError> {
+    let inside = |x: f64| x > 0.0 && x < 1.0;
+    let share = arguments
+        .share
+        .is_none_or(|share| share > 0.0 && share <= 1.0);
+    let efficiency = arguments
+        .efficiency
+        .is_none_or(|ratio| ratio > 0.0 && ratio.is_finite());
+    let cells = arguments.cells_per_token > 0.0 && arguments.cells_per_token <= 1.0;
+    for (option, holds, range) in [
+        ("--alpha", inside(arguments.alpha), "above 0 and below 1"),
+        ("--power", inside(arguments.power), "above 0 and below 1"),
+        ("--share", share, "above 0 and at most 1"),
+        ("--cells-per-token", cells, "above 0 and at most 1"),
+        ("--efficiency", efficiency, "above 0"),
+    ] {
+        if !holds {
+            return Err(CliError::Usage(format!("{option} must be {range}")));
+        }
+    }
+    Ok(())
+}
