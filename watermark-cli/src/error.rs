@@ -9,6 +9,7 @@ use watermark_core::distill::DistillError;
 use watermark_core::effect::DoseError;
 use watermark_core::key::{EpochError, KeyFileError};
 use watermark_core::profile::ProfileError;
+use watermark_core::reading::ReadingError;
 use watermark_core::text::TokenizerError;
 use watermark_eval::demo::DemoError;
 use watermark_eval::model::ModelError;
@@ -49,6 +50,16 @@ pub(crate) enum CliError {
     Demo(#[from] DemoError),
     #[error(transparent)]
     Distill(#[from] DistillError),
+    #[error("--reading: {0}")]
+    Bet(#[from] ReadingError),
+    #[error(
+        "{}: {skipped} failed requests and {unknown} tokens without an id; a reading needs every text of the logs whole, since what is missing may depend on the key: ask again, for token ids", path.display()
+    )]
+    IncompleteReading {
+        path: PathBuf,
+        skipped: u64,
+        unknown: u64,
+    },
     #[error("{}: {source}", path.display())]
     Io {
         path: PathBuf,
@@ -104,6 +115,8 @@ impl CliError {
             | Self::Input(_)
             | Self::Gguf(_)
             | Self::Distill(_)
+            | Self::Bet(_)
+            | Self::IncompleteReading { .. }
             | Self::Reading(_)
             | Self::Dose { .. }
             | Self::State { .. }

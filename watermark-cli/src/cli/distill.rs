@@ -99,8 +99,13 @@ pub(crate) struct LogArgs {
     pub(crate) supervised_cells: Option<u64>,
     /// Log-probabilities of the suspect on these logs, all of them, in the order of writing. Every text
     /// ends with an answer of the logs, which says where the answer starts; before it may stand the prompt.
-    #[arg(long, value_name = "FILE", requires = "logs")]
+    /// None may be missing: which requests fail can depend on the key.
+    #[arg(long, value_name = "FILE", requires = "logs", requires = "reading_top")]
     pub(crate) reading: Option<PathBuf>,
+    /// Most probable tokens that every position of --reading was asked for, at least 1. Further
+    /// entries are not read: a server adds the text's own token, and a bet on that would be no bet.
+    #[arg(long, value_name = "K", requires = "reading")]
+    pub(crate) reading_top: Option<usize>,
 }
 
 /// A test that may be looked at after every answer.

@@ -312,7 +312,7 @@ fn logs_choose_cells_and_are_read() {
     bench.file("reading.jsonl", &lines(&texts));
     let run = format!("{DISTILL} suspect.jsonl --logs logs.jsonl");
     let report = bench.json(&format!(
-        "{run} --supervised-cells 100 --reading reading.jsonl"
+        "{run} --supervised-cells 100 --reading reading.jsonl --reading-top 2"
     ));
     same(&report, &chosen.first(&mark, 100));
     let bets = report["report"]["bets"].as_array().unwrap();
@@ -321,7 +321,7 @@ fn logs_choose_cells_and_are_read() {
     let log10 = |value: &Value| value.as_f64().unwrap();
     assert_eq!(log10(&bets[1]["eLog10"]), chosen.e_value(&mark).log10());
     let starts = vec![PROMPT.len(); texts.len()];
-    let reading = Reading::new(&texts, &starts)
+    let reading = Reading::new(&texts, &starts, 2)
         .unwrap()
         .e_value(&mark)
         .unwrap();
@@ -353,7 +353,7 @@ fn logs_choose_cells_and_are_read() {
         &["--logs"],
     );
     bench.refuses(
-        &format!("{DISTILL} suspect.jsonl --reading reading.jsonl"),
+        &format!("{DISTILL} suspect.jsonl --reading reading.jsonl --reading-top 2"),
         2,
         &["--logs"],
     );
@@ -363,7 +363,17 @@ fn logs_choose_cells_and_are_read() {
         &["--supervised-cells"],
     );
     // All of the logs, in their order.
-    let run = format!("{run} --reading reading.jsonl");
+    bench.refuses(
+        &format!("{run} --reading reading.jsonl"),
+        2,
+        &["--reading-top"],
+    );
+    bench.refuses(
+        &format!("{run} --reading reading.jsonl --reading-top 4"),
+        4,
+        &["3 entries where 4"],
+    );
+    let run = format!("{run} --reading reading.jsonl --reading-top 2");
     bench.file("reading.jsonl", &lines(&texts[..19]));
     bench.refuses(&run, 4, &["reading of the logs", "text 20"]);
     bench.file("reading.jsonl", &lines(texts.iter().rev()));

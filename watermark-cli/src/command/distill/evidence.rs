@@ -110,10 +110,11 @@ impl Evidence {
             }
         };
         let logs = files.answers("logs", &arguments.logs.logs)?;
-        let reading = match (&arguments.logs.reading, &logs) {
-            (Some(path), Some(logs)) => {
+        let reading = match (&arguments.logs.reading, &logs, arguments.logs.reading_top) {
+            (Some(path), Some(logs), Some(top)) => {
                 let aligned = files.aligned("reading", path, &logs.items, CliError::Reading)?;
-                Some(read_logs(mark, aligned)?)
+                files.complete("reading", path)?;
+                Some(read_logs(mark, aligned, top)?)
             }
             _ => None,
         };
@@ -167,6 +168,20 @@ impl Files<'_> {
         let inputs = read_all(paths, &self.arguments.form, &self.context.tokenizer)?;
         self.counts.insert(name, Read::Answers(inputs.counts));
         Ok(Some(inputs))
+    }
+
+    /// Refuses distributions of which some were lost: what is missing may depend on the key.
+    fn complete(&self, name: &'static str, path: &Path) -> Result<(), CliError> {
+        match self.counts.get(name) {
+            Some(Read::Distributions(counts)) if counts.skipped + counts.unknown > 0 => {
+                Err(CliError::IncompleteReading {
+                    path: path.to_owned(),
+                    skipped: counts.skipped,
+                    unknown: counts.unknown,
+                })
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Distributions along answers that are known.
@@ -223,13 +238,12 @@ fn written(mark: &Mark, items: &[Item]) -> Written {
     }
 }
 
-fn read_logs(mark: &Mark, aligned: Vec<Aligned>) -> Result<ReadingResult, CliError> {
+fn read_logs(mark: &Mark, aligned: Vec<Aligned>, top: usize) -> Result<ReadingResult, CliError> {
     let (texts, starts): (Vec<ScoredText>, Vec<usize>) = aligned
         .into_iter()
         .map(|aligned| (aligned.text, aligned.start))
         .unzip();
-    let reading = Reading::new(&texts, &starts).expect("one start a text");
-    Ok(reading.e_value(mark).map_err(DistillError::Chosen)?)
+    Ok(Reading::new(&texts, &starts, top)?.e_value(mark)?)
 }
 
 /// What the inputs say that the numbers do not.

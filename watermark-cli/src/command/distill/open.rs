@@ -18,9 +18,6 @@ use crate::mark::Context;
 /// Entries kept of a distribution that is read here.
 const TOP: usize = 64;
 
-/// A document starts with this token in the embedded model and in those of the SmolLM family.
-const START: u32 = 0;
-
 /// All models on the neutral text.
 #[derive(Default)]
 pub(super) struct Models {
@@ -137,7 +134,8 @@ fn by_model(
     }
     let tokens: usize = texts.iter().map(Vec::len).sum();
     let bar = bar(tokens as u64, "reading neutral text");
-    let read = scored(&loaded.model, texts, START, TOP, threads, &|tokens| {
+    let start = loaded.model.documents().start;
+    let read = scored(&loaded.model, texts, start, TOP, threads, &|tokens| {
         bar.set_position(tokens);
     })?;
     bar.finish_and_clear();
