@@ -1,47 +1,121 @@
-//! How often each scheme rejects when nothing is there: exhibits of natural, repetitive text
-//! under fresh keys, one a trial.
+//! The calibration tier: how often every test rejects when nothing is there, a fresh key a trial.
 //!
-//! H0 holds by construction: the text was fixed before the key was drawn. The count of rejections
-//! at each alpha must lie in a band around the expected one, the bands of all looks holding jointly
-//! with probability 0.999. The expected count of a discrete law is the sum of its attainable sizes,
-//! which lie below alpha; of a continuous law it is alpha a trial.
+//! H0 holds by construction: what is tested was fixed before the key was drawn, or, where logs were
+//! written under the key, the suspect never met them. Every count must lie in a band around what the
+//! law allows, and every mean in one around what it is; the bands of all looks hold jointly with
+//! probability [`CONFIDENCE`](look::CONFIDENCE).
+//!
+//! | part | what is tried |
+//! |---|---|
+//! | [`clean`] | every test of the clean regime, on natural and on repetitive text |
+//! | [`chosen`] | cells chosen by logs that were really written under the key |
+//! | [`reading`] | an innocent model's reading of such logs |
+//! | [`anytime`] | a look after every answer, stopped at the first that shows it |
+//! | [`repeats`] | what counting repeats does: an invalid practice, shown |
 
 use std::num::NonZeroUsize;
-use std::ops::RangeInclusive;
+use std::ops::Range;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use rand_core::Rng;
-use serde::Serialize;
-use watermark_core::detect::Test;
+use watermark_core::battery::Mismatch;
 use watermark_core::key::{Epoch, SlotKey};
-use watermark_core::profile::{Profile, ProfileError, SchemeSpec};
+use watermark_core::openweights::ScoredTextError;
+use watermark_core::profile::{Mark, Profile, ProfileError, SchemeSpec};
+use watermark_core::reading::StartsError;
+use watermark_core::regime::ChosenError;
 use watermark_core::scheme::Null;
-use watermark_core::stats::size::{attainable_size, simultaneous_band};
-use watermark_core::window::Exhibit;
+use watermark_core::stats::size::attainable_size;
+use watermark_core::text::TokenizerError;
 
 use crate::generate::coins;
-use crate::model::worker;
+use crate::model::{ModelError, worker};
 
-/// The levels that are looked at.
-pub const ALPHAS: [f64; 4] = [0.05, 0.01, 0.001, 1e-4];
+pub mod anytime;
+pub mod chosen;
+pub mod clean;
+pub mod look;
+pub mod material;
+pub mod reading;
+pub mod repeats;
+pub mod table;
 
-/// One scheme at one level.
-#[derive(Clone, Debug, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Look {
-    /// The profile.
-    pub profile: String,
-    /// Nominal level.
-    pub alpha: f64,
-    /// Trials.
-    pub trials: u64,
-    /// Mean probability of a rejection that the law allows.
-    pub size: f64,
-    /// Rejections.
-    pub rejected: u64,
-    /// Least and most that pass.
-    pub band: (u64, u64),
-    /// Whether the count lies in the band.
-    pub holds: bool,
+use look::Looks;
+use material::Material;
+
+/// Why the tier could not run.
+#[derive(Debug, thiserror::Error)]
+pub enum NullError {
+    /// A profile is not valid.
+    #[error(transparent)]
+    Profile(#[from] ProfileError),
+    /// A model failed.
+    #[error(transparent)]
+    Model(#[from] ModelError),
+    /// The tokenizer is damaged.
+    #[error(transparent)]
+    Tokenizer(#[from] TokenizerError),
+    /// A model's distributions are none.
+    #[error(transparent)]
+    Scored(#[from] ScoredTextError),
+    /// Readings that do not belong together.
+    #[error(transparent)]
+    Mismatch(#[from] Mismatch),
+    /// Logs that cannot choose cells.
+    #[error(transparent)]
+    Chosen(#[from] ChosenError),
+    /// Logs without starts.
+    #[error(transparent)]
+    Starts(#[from] StartsError),
+    /// Nothing to choose from.
+    #[error("a model leaves no token to choose from")]
+    NoCandidate,
+}
+
+/// How much is tried.
+#[derive(Clone, Copy, Debug)]
+pub struct Plan {
+    /// Keys a profile and kind of text, clean regime.
+    pub clean: u64,
+    /// Keys a profile, chosen cells, tiny logs.
+    pub tiny: u64,
+    /// Keys a profile, chosen cells, larger logs.
+    pub large: u64,
+    /// Keys a profile, reading.
+    pub reading: u64,
+    /// Keys a profile, any time.
+    pub anytime: u64,
+    /// Keys a profile, repeats.
+    pub repeats: u64,
+    /// Fixed before looking.
+    pub seed: u64,
+    /// Threads; the counts do not depend on it.
+    pub threads: NonZeroUsize,
+}
+
+impl Plan {
+    /// The parts in the proportion that gives each its share of the time, `trials` keys a profile in
+    /// the clean regime.
+    pub fn of(trials: u64, seed: u64, threads: NonZeroUsize) -> Self {
+        Self {
+            clean: (trials / 2).max(1),
+            tiny: (trials / 5).max(1),
+            large: (trials / 100).max(1),
+            reading: (trials / 40).max(1),
+            anytime: (trials / 5).max(1),
+            repeats: (trials / 50).max(1),
+            seed,
+            threads,
+        }
+    }
+
+    /// Keys altogether.
+    pub fn keys(&self, profiles: &[Profile]) -> u64 {
+        let all = profiles.len() as u64;
+        let pairs = supervised(profiles).count() as u64;
+        all * (2 * self.clean + self.anytime)
+            + pairs * (self.tiny + self.large + self.reading + 2 * self.repeats)
+    }
 }
 
 /// The schemes, each with h = 1, 2, 4.
@@ -83,132 +157,78 @@ pub fn profiles() -> Vec<Profile> {
     profiles
 }
 
-/// Runs `trials` for every profile over `passages`: every exhibit is three passages, one of them
-/// twice.
+/// Runs all parts; `progress(keys)` hears of the keys tried so far.
 ///
 /// # Errors
-/// A profile is not valid.
+/// A profile is not valid, or a model fails.
 pub fn run(
-    passages: &[Vec<u32>],
+    material: &Material,
     profiles: &[Profile],
-    trials: u64,
-    seed: u64,
-    threads: NonZeroUsize,
+    plan: &Plan,
     progress: &(dyn Fn(u64) + Sync),
-) -> Result<Vec<Look>, ProfileError> {
-    let looks = (profiles.len() * ALPHAS.len()) as u64;
-    let mut results = Vec::new();
-    for (place, profile) in profiles.iter().enumerate() {
-        let exhibits: Vec<Exhibit> = (0..passages.len())
-            .map(|first| {
-                let mut exhibit = Exhibit::new(profile.context_width());
-                for offset in [0, 1, 0, 2] {
-                    exhibit.push(&passages[(first + offset) % passages.len()]);
-                }
-                exhibit
-            })
-            .collect();
-        let blocks: Vec<u64> = (0..trials.div_ceil(BLOCK)).collect();
-        let tallies = worker::map(threads, blocks, |block| {
-            let until = trials.min((block + 1) * BLOCK);
-            let tally = tally(profile, &exhibits, seed, block * BLOCK..=until - 1);
-            progress(place as u64 * trials + until);
-            tally
-        });
-        let mut total = [Tally::default(); ALPHAS.len()];
-        for block in tallies {
-            for (sum, part) in total.iter_mut().zip(block?) {
-                sum.rejected += part.rejected;
-                sum.size += part.size;
-            }
-        }
-        for (alpha, Tally { rejected, size }) in ALPHAS.into_iter().zip(total) {
-            let size = size / trials as f64;
-            let band = simultaneous_band(trials, size, looks, 0.999);
-            results.push(Look {
-                profile: profile.id.clone(),
-                alpha,
-                trials,
-                size,
-                rejected,
-                band: (*band.start(), *band.end()),
-                holds: band.contains(&rejected),
-            });
+) -> Result<Looks, NullError> {
+    let tried = AtomicU64::new(0);
+    let progress = |keys| progress(tried.fetch_add(keys, Ordering::Relaxed) + keys);
+    let mut looks = clean::run(material, profiles, plan, &progress)?;
+    looks.extend(chosen::run(material, profiles, plan, &progress)?);
+    looks.extend(reading::run(material, profiles, plan, &progress)?);
+    looks.extend(anytime::run(material, profiles, plan, &progress)?);
+    looks.extend(repeats::run(material, profiles, plan, &progress)?);
+    looks.judge();
+    Ok(looks)
+}
+
+/// The profiles that have tests by emitted windows.
+fn supervised(profiles: &[Profile]) -> impl Iterator<Item = &Profile> {
+    profiles
+        .iter()
+        .filter(|profile| !matches!(profile.scheme, SchemeSpec::GreenlistSelfhash { .. }))
+}
+
+/// A profile under a key that nobody used.
+fn fresh(profile: &Profile, purpose: &str, seed: u64, trial: u64) -> Result<Mark, NullError> {
+    let mut key = [0; 32];
+    coins(seed, &format!("{purpose}/{}", profile.id), trial).fill_bytes(&mut key);
+    let epoch = Epoch::new("null").expect("a label");
+    Ok(profile.bind(&SlotKey::from_parts(key, epoch, 0))?)
+}
+
+/// The largest probability at most `alpha` with which the unweighted test of `cells` cells rejects.
+fn attainable(null: Null, cells: u64, alpha: f64) -> f64 {
+    match null {
+        _ if cells == 0 => 0.0,
+        Null::Gamma { .. } => alpha,
+        Null::Binomial {
+            trials,
+            numerator,
+            bits,
+        } => {
+            let p = f64::from(numerator) / (1u64 << bits) as f64;
+            attainable_size(cells * u64::from(trials), p, 1.0 - p, alpha).attained
         }
     }
-    Ok(results)
 }
 
 /// Trials that a worker takes at once.
-const BLOCK: u64 = 1000;
+const BLOCK: u64 = 250;
 
-#[derive(Clone, Copy, Default)]
-struct Tally {
-    rejected: u64,
-    size: f64,
-}
-
-fn tally(
-    profile: &Profile,
-    exhibits: &[Exhibit],
-    seed: u64,
-    trials: RangeInclusive<u64>,
-) -> Result<[Tally; ALPHAS.len()], ProfileError> {
-    let epoch = Epoch::new("null").expect("a label");
-    let mut tallies = [Tally::default(); ALPHAS.len()];
-    for trial in trials {
-        let mut key = [0; 32];
-        coins(seed, &profile.id, trial).fill_bytes(&mut key);
-        let mark = profile.bind(&SlotKey::from_parts(key, epoch.clone(), 0))?;
-        let exhibit = &exhibits[trial as usize % exhibits.len()];
-        let test = Test::of(&mark, exhibit);
-        for (tally, alpha) in tallies.iter_mut().zip(ALPHAS) {
-            tally.rejected += u64::from(test.p.ln() <= alpha.ln());
-            tally.size += match test.null {
-                Null::Gamma { .. } => alpha,
-                Null::Binomial {
-                    trials,
-                    numerator,
-                    bits,
-                } => {
-                    let p = f64::from(numerator) / (1u64 << bits) as f64;
-                    attainable_size(test.n_scored * u64::from(trials), p, 1.0 - p, alpha).attained
-                }
-            };
-        }
-    }
-    Ok(tallies)
+/// Does `work` on every block of trials and gives the results in order.
+fn in_blocks<T: Send>(
+    trials: u64,
+    threads: NonZeroUsize,
+    progress: &(dyn Fn(u64) + Sync),
+    work: impl Fn(Range<u64>) -> Result<T, NullError> + Sync,
+) -> Result<Vec<T>, NullError> {
+    let blocks: Vec<u64> = (0..trials.div_ceil(BLOCK)).collect();
+    let results = worker::map(threads, blocks, |block| {
+        let range = block * BLOCK..trials.min((block + 1) * BLOCK);
+        let keys = range.end - range.start;
+        let result = work(range);
+        progress(keys);
+        result
+    });
+    results.into_iter().collect()
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// Alpha 0.001 over 60 looks. At 3000 trials a true rate of 0.05 is told from one of 0.075,
-    /// and a test that counts repeats fails at once.
-    #[test]
-    fn false_alarms_are_as_many_as_the_law_allows() {
-        let passages: Vec<Vec<u32>> = (0..8u64)
-            .map(|text| {
-                let mut rng = coins(7, "words", text);
-                // Skewed and repetitive, as natural text.
-                (0..120)
-                    .map(|_| (rng.next_u32() % 60) * (rng.next_u32() % 60) / 30)
-                    .collect()
-            })
-            .collect();
-        let looks = run(
-            &passages,
-            &profiles(),
-            3000,
-            1,
-            NonZeroUsize::new(2).unwrap(),
-            &|_| {},
-        )
-        .unwrap();
-        assert_eq!(looks.len(), 60);
-        for look in looks {
-            assert!(look.holds, "{look:?}");
-        }
-    }
-}
+mod tests;

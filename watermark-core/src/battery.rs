@@ -252,6 +252,19 @@ impl<'a> Battery<'a> {
         self.members.iter().map(|member| member.id)
     }
 
+    /// The law of every test's sum under the null hypothesis, in the order of [`tests`](Self::tests),
+    /// where every cell is a coin of its own. Under a self-hash mark cells can share a coin, by the
+    /// key, and the law of the test is then that of the joined weights.
+    pub fn laws(&self) -> impl Iterator<Item = (TestId, WeightedLaw)> {
+        self.members.iter().map(|member| {
+            let law = match &member.weights {
+                Some(Weights { law, .. }) => law.clone(),
+                None => WeightedLaw::of_classes(self.null, [(1, self.cells.len() as u64)]),
+            };
+            (member.id, law)
+        })
+    }
+
     /// All tests under a mark of the profile that the battery was made for.
     pub fn tests(&self, mark: &Mark) -> Vec<Test> {
         let scores = self.cells.scores(mark);

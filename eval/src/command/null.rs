@@ -2,16 +2,18 @@
 
 use std::error::Error;
 use std::num::NonZeroUsize;
+use std::path::PathBuf;
+use std::time::Instant;
 
 use clap::Args;
 use indicatif::ProgressBar;
-use watermark_core::text::{HfTokenizer, Tokenizer};
-use watermark_eval::null::{profiles, run};
+use watermark_eval::null::material::Material;
+use watermark_eval::null::{Plan, profiles, run, table};
 
-/// Count false alarms of every scheme on held-out human text, a fresh key a trial.
+/// Count false alarms of every test and scheme, a fresh key a trial.
 #[derive(Args)]
 pub(crate) struct Null {
-    /// Trials a scheme.
+    /// Keys a scheme and context width in the clean regime; the other parts follow in proportion.
     #[arg(long, default_value_t = 100_000)]
     trials: u64,
     /// Fixed before looking.
@@ -20,49 +22,39 @@ pub(crate) struct Null {
     /// Threads; the counts do not depend on it.
     #[arg(long, default_value_t = std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN))]
     threads: NonZeroUsize,
+    /// Write every look to this file as JSON.
+    #[arg(long)]
+    json: Option<PathBuf>,
 }
 
 impl Null {
     pub(crate) fn run(self) -> Result<(), Box<dyn Error>> {
-        let json = watermark_corpora::tokenizer_json();
-        let tokenizer = HfTokenizer::from_bytes(json, "of the embedded model")?;
-        let passages: Vec<Vec<u32>> = watermark_corpora::held_out()
-            .map(|passage| tokenizer.encode(passage).into_iter().take(80).collect())
-            .collect();
+        let begun = Instant::now();
+        let material = Material::new(200, 173)?;
         let profiles = profiles();
-        let bar = ProgressBar::new(profiles.len() as u64 * self.trials);
-        let looks = run(
-            &passages,
-            &profiles,
-            self.trials,
-            self.seed,
-            self.threads,
-            &|done| {
-                bar.set_position(done);
-            },
-        )?;
+        let plan = Plan::of(self.trials, self.seed, self.threads);
+        let bar = ProgressBar::new(plan.keys(&profiles));
+        let looks = run(&material, &profiles, &plan, &|keys| bar.set_position(keys))?;
         bar.finish_and_clear();
         println!(
-            "| profile | alpha | size | expected | rejected | band | |\n|---|---|---|---|---|---|---|"
+            "{} pairs of a test and a key, {} looks whose bands hold together with probability 0.999; {} s.",
+            looks.pairs,
+            looks.claims(),
+            begun.elapsed().as_secs()
         );
-        for look in &looks {
-            println!(
-                "| {} | {} | {:.6} | {:.1} | {} | {} to {} | {} |",
-                look.profile,
-                look.alpha,
-                look.size,
-                look.size * look.trials as f64,
-                look.rejected,
-                look.band.0,
-                look.band.1,
-                if look.holds { "holds" } else { "FAILS" }
-            );
+        println!("{}", table::markdown(&looks));
+        if let Some(path) = &self.json {
+            std::fs::write(path, serde_json::to_string_pretty(&looks)?)
+                .map_err(|error| format!("{}: {error}", path.display()))?;
         }
-        match looks.iter().filter(|look| !look.holds).count() {
-            0 => Ok(()),
-            failed => {
-                Err(format!("{failed} of {} looks are outside their band", looks.len()).into())
-            }
+        let failures = looks.failures();
+        for failure in &failures {
+            println!("FAILS: {failure}");
+        }
+        if failures.is_empty() {
+            Ok(())
+        } else {
+            Err(format!("{} looks are outside their band", failures.len()).into())
         }
     }
 }
