@@ -22,7 +22,7 @@ use watermark_core::battery::Mismatch;
 use watermark_core::key::{Epoch, SlotKey};
 use watermark_core::openweights::ScoredTextError;
 use watermark_core::profile::{Mark, Profile, ProfileError, SchemeSpec};
-use watermark_core::reading::StartsError;
+use watermark_core::reading::ReadingError;
 use watermark_core::regime::ChosenError;
 use watermark_core::scheme::Null;
 use watermark_core::stats::size::attainable_size;
@@ -64,9 +64,9 @@ pub enum NullError {
     /// Logs that cannot choose cells.
     #[error(transparent)]
     Chosen(#[from] ChosenError),
-    /// Logs without starts.
+    /// Readings that are no bet.
     #[error(transparent)]
-    Starts(#[from] StartsError),
+    Reading(#[from] ReadingError),
     /// Nothing to choose from.
     #[error("a model leaves no token to choose from")]
     NoCandidate,

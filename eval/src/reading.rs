@@ -93,7 +93,7 @@ fn most_probable(logits: &[f32], top: usize) -> Vec<(u32, f64)> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{Transformer, TransformerConfig};
+    use crate::model::{Architecture, Transformer, TransformerConfig};
 
     #[test]
     fn every_position_has_the_distribution_after_what_precedes_it() {
@@ -108,6 +108,7 @@ mod tests {
             rope_base: 1e4,
             epsilon: 1e-5,
             tied: true,
+            architecture: Architecture::Llama,
         };
         let model = Transformer::random(config, 1).unwrap();
         let texts = vec![(1..25).collect::<Vec<u32>>(), vec![3, 4], vec![]];

@@ -238,7 +238,7 @@ mod tests {
     use watermark_core::candidates::Sampling;
 
     use super::*;
-    use crate::model::{Transformer, TransformerConfig};
+    use crate::model::{Architecture, Transformer, TransformerConfig};
 
     #[test]
     fn an_interrupted_run_goes_on_and_ends_the_same() {
@@ -253,6 +253,7 @@ mod tests {
             rope_base: 1e4,
             epsilon: 1e-5,
             tied: true,
+            architecture: Architecture::Llama,
         };
         let model = Transformer::random(config, 1).unwrap();
         let generation = Generation {

@@ -89,6 +89,9 @@ pub enum ReadingError {
 /// So many positions whose lists all hold the text's own token are no coincidence.
 const SUSPICIOUS: u64 = 50;
 
+/// A list with more than this probability is as good as a whole distribution.
+const WHOLE: f32 = 0.99;
+
 impl<'a> Reading<'a> {
     /// `texts` are the logs in the order in which they were written; `answers[i]` is the index of
     /// the first token of text i that was written under the key, and `top` the number of most
@@ -149,7 +152,7 @@ impl<'a> Reading<'a> {
         let null = scheme.null();
         let mut process = TiltProcess::new(null);
         let mut met: HashSet<Box<[u32]>> = HashSet::new();
-        let (mut windows, mut own) = (0, 0);
+        let (mut windows, mut own, mut whole) = (0, 0, 0);
         let mut step = Vec::new();
         for (text, &answer) in self.texts.iter().zip(self.answers) {
             // A window that reaches from the prompt into the answer may have been one of the writer's, had the
@@ -178,7 +181,11 @@ impl<'a> Reading<'a> {
                 windows += 1;
                 let row = scheme.row(window);
                 let top = most_probable(position.top, self.top);
-                own += u64::from(top.iter().any(|&(token, _)| token == position.token));
+                let mass: f32 = top.iter().map(|&(_, p)| p).sum();
+                let holds_own = top.iter().any(|&(token, _)| token == position.token);
+                // A whole distribution holds every token, and nothing speaks against that.
+                own += u64::from(holds_own || mass > WHOLE);
+                whole += u64::from(mass > WHOLE);
                 step.clear();
                 step.extend(top.iter().map(|&(token, p)| {
                     let score = null.natural(scheme.score(&row, token));
@@ -189,7 +196,7 @@ impl<'a> Reading<'a> {
                     .expect("probabilities, and scores of this law");
             }
         }
-        if windows >= SUSPICIOUS && own == windows {
+        if windows - whole >= SUSPICIOUS && own == windows {
             return Err(ReadingError::OwnTokens { positions: windows });
         }
         Ok(ReadingResult {

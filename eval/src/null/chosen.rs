@@ -114,7 +114,9 @@ fn trial(
 
     let chosen = Chosen::of(mark, suspect, &windows)?;
     let first = chosen.first(mark, logs.planned);
-    sums.push(0, first.p.ln(), |alpha| attainable(null, logs.planned, alpha));
+    sums.push(0, first.p.ln(), |alpha| {
+        attainable(null, logs.planned, alpha)
+    });
     let e = chosen.e_value(mark);
     sums.push(1, e.to_p().ln(), |alpha| alpha);
     sums.e.push(e.ln().exp());
@@ -165,7 +167,13 @@ pub fn run(
                     let mark = fresh(profile, logs.text, plan.seed, number)?;
                     let suspect = &suspects[number as usize % suspects.len()];
                     let coins = (plan.seed, purpose.as_str(), number);
-                    trial(&mut sums, (&material.spellers[0], suspect), &mark, logs, coins)?;
+                    trial(
+                        &mut sums,
+                        (&material.spellers[0], suspect),
+                        &mark,
+                        logs,
+                        coins,
+                    )?;
                 }
                 Ok(sums)
             })?;

@@ -37,12 +37,16 @@ const NEUTRAL: usize = 64;
 const FULL: u64 = 256;
 
 /// The kinds of text: the documents of an exhibit by number.
-const KINDS: [(&str, [usize; DOCUMENTS]); 2] =
-    [("natural", [0, 1, 2, 3, 4]), ("20 % repeated", [0, 1, 2, 3, 0])];
+const KINDS: [(&str, [usize; DOCUMENTS]); 2] = [
+    ("natural", [0, 1, 2, 3, 4]),
+    ("20 % repeated", [0, 1, 2, 3, 0]),
+];
 
 /// What does not depend on scheme and key.
 struct Evidence {
     documents: Vec<Vec<u32>>,
+    /// Other passages.
+    corpus: Vec<Vec<u32>>,
     /// The documents as the reference reads them.
     read: Vec<ScoredText>,
     /// Neutral text as the suspect and as the reference read it.
@@ -57,7 +61,13 @@ impl Evidence {
         let first = number * (DOCUMENTS + 1);
         let documents: Vec<Vec<u32>> = kind
             .iter()
-            .map(|&place| passage(first + place).iter().take(TOKENS).copied().collect())
+            .map(|&place| {
+                passage(first + place)
+                    .iter()
+                    .take(TOKENS)
+                    .copied()
+                    .collect()
+            })
             .collect();
         let read = documents
             .iter()
@@ -71,6 +81,9 @@ impl Evidence {
         Ok(Self {
             suspect: vec![super::material::read(suspect, &neutral, TOP)?],
             reference: vec![super::material::read(reference, &neutral, TOP)?],
+            corpus: (1..40)
+                .map(|place| passage(first + DOCUMENTS + place).clone())
+                .collect(),
             documents,
             read,
         })
@@ -91,6 +104,7 @@ impl Evidence {
     ) -> Result<Vec<Battery<'a>>, NullError> {
         Ok(vec![
             Battery::closed(mark, exhibit),
+            Battery::corpus(mark, exhibit, &self.corpus),
             Battery::reference(mark, exhibit, &self.read)?,
             Battery::argmax(mark, &self.suspect),
             Battery::soft(mark, &self.suspect),
@@ -221,9 +235,10 @@ impl Block {
         let parts = case.batteries.iter().zip(&case.tables);
         for ((battery, tables), expectations) in parts.zip(&case.expectations) {
             let glances = tables.glance(mark);
-            let striking = |(glance, expected): (&watermark_core::battery::Glance, &Expectation)| {
-                glance.p.ln() <= expected.quick.ln()
-            };
+            let striking =
+                |(glance, expected): (&watermark_core::battery::Glance, &Expectation)| {
+                    glance.p.ln() <= expected.quick.ln()
+                };
             let tests = (full || glances.iter().zip(expectations).any(striking))
                 .then(|| battery.tests(mark));
             for (index, expected) in expectations.iter().enumerate() {
@@ -283,7 +298,12 @@ fn profile(
         .iter()
         .map(|batteries| Case::new(batteries, &sample))
         .collect();
-    let ids: Vec<TestId> = cases[0].expectations.iter().flatten().map(|e| e.id).collect();
+    let ids: Vec<TestId> = cases[0]
+        .expectations
+        .iter()
+        .flatten()
+        .map(|e| e.id)
+        .collect();
     let blocks = in_blocks(plan.clean, plan.threads, progress, |trials| {
         let mut block = Block {
             sums: vec![Sums::default(); ids.len()],

@@ -44,10 +44,7 @@ impl Material {
             texts.iter().map(|text| tokenizer.encode(text)).collect()
         };
         let letters = |texts: &[&str]| texts.iter().map(|text| spell(text)).collect::<Vec<_>>();
-        let [first, second] = [
-            &held_out[..trained / 2],
-            &held_out[trained / 2..trained],
-        ];
+        let [first, second] = [&held_out[..trained / 2], &held_out[trained / 2..trained]];
         let size = tokenizer.vocab_size();
         let word = |texts| NGram::train(&tokens(texts), START, size, NGram::ORDER);
         let speller = |texts| NGram::train(&letters(texts), START, LETTERS, NGram::ORDER);
@@ -100,7 +97,12 @@ pub fn read(model: &dyn Model, text: &[u32], top: usize) -> Result<ScoredText, N
             batch.step(&[token])?;
         }
     }
-    Ok(ScoredText::new(model.vocab_size(), text.to_vec(), 0, lists)?)
+    Ok(ScoredText::new(
+        model.vocab_size(),
+        text.to_vec(),
+        0,
+        lists,
+    )?)
 }
 
 /// Writes `tokens` tokens, under a mark or without one, from coins of their own. The start of a

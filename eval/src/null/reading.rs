@@ -7,7 +7,7 @@ use watermark_core::profile::Profile;
 use watermark_core::reading::Reading;
 
 use super::look::{Looks, Moments, Subject, Tally};
-use super::material::{LETTERS, Material, read, write};
+use super::material::{Material, read, write};
 use super::{NullError, Plan, fresh, in_blocks, supervised};
 
 /// The levels that are looked at.
@@ -15,6 +15,8 @@ const ALPHAS: [f64; 3] = [0.05, 1e-2, 1e-3];
 /// Documents a log, and letters a document.
 const DOCUMENTS: u64 = 4;
 const TOKENS: usize = 40;
+/// Most probable letters that the reader names.
+const TOP: usize = 12;
 
 /// All profiles but those of self-hash, which have no such test.
 ///
@@ -38,9 +40,10 @@ pub fn run(
                 for document in 0..DOCUMENTS {
                     let coins = (plan.seed, purpose.as_str(), trial * DOCUMENTS + document);
                     let text = write(&material.spellers[0], Some(&mark), TOKENS, coins)?;
-                    texts.push(read(reader, &text, LETTERS)?);
+                    texts.push(read(reader, &text, TOP)?);
                 }
-                let value = Reading::new(&texts, &vec![0; texts.len()])?.e_value(&mark)?.e;
+                let starts = vec![0; texts.len()];
+                let value = Reading::new(&texts, &starts, TOP)?.e_value(&mark)?.e;
                 e.push(value.ln().exp());
                 for (tally, alpha) in tallies.iter_mut().zip(ALPHAS) {
                     tally.push(value.to_p().ln() <= alpha.ln(), alpha);

@@ -29,7 +29,11 @@ pub fn markdown(looks: &Looks) -> String {
         let columns = alphas.iter().map(|alpha| format!(" {alpha:e} |"));
         let columns: String = columns.collect();
         let _ = writeln!(text, "{columns} mean | most of a band | |");
-        let _ = writeln!(text, "|---|---|---|---|{}---|---|---|", "---|".repeat(alphas.len()));
+        let _ = writeln!(
+            text,
+            "|---|---|---|---|{}---|---|---|",
+            "---|".repeat(alphas.len())
+        );
         let mut rows: Vec<[String; 3]> = Vec::new();
         for count in &counts {
             let row = row_of(&count.subject, count.claim);
