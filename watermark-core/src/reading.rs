@@ -86,11 +86,9 @@ pub enum ReadingError {
     Chosen(#[from] ChosenError),
 }
 
-/// So many positions whose lists all hold the text's own token are no coincidence.
-const SUSPICIOUS: u64 = 50;
-
-/// A list with more than this probability is as good as a whole distribution.
-const WHOLE: f32 = 0.99;
+/// If every list holds the text's own token although the lists' own probabilities give that e^-40 at
+/// most, it is no coincidence.
+const SUSPICIOUS: f64 = -40.0;
 
 impl<'a> Reading<'a> {
     /// `texts` are the logs in the order in which they were written; `answers[i]` is the index of
@@ -152,7 +150,7 @@ impl<'a> Reading<'a> {
         let null = scheme.null();
         let mut process = TiltProcess::new(null);
         let mut met: HashSet<Box<[u32]>> = HashSet::new();
-        let (mut windows, mut own, mut whole) = (0, 0, 0);
+        let (mut windows, mut own, mut ln_chance) = (0, 0, 0.0);
         let mut step = Vec::new();
         for (text, &answer) in self.texts.iter().zip(self.answers) {
             // A window that reaches from the prompt into the answer may have been one of the writer's, had the
@@ -183,9 +181,8 @@ impl<'a> Reading<'a> {
                 let top = most_probable(position.top, self.top);
                 let mass: f32 = top.iter().map(|&(_, p)| p).sum();
                 let holds_own = top.iter().any(|&(token, _)| token == position.token);
-                // A whole distribution holds every token, and nothing speaks against that.
-                own += u64::from(holds_own || mass > WHOLE);
-                whole += u64::from(mass > WHOLE);
+                own += u64::from(holds_own);
+                ln_chance += f64::from(mass.clamp(f32::MIN_POSITIVE, 1.0)).ln();
                 step.clear();
                 step.extend(top.iter().map(|&(token, p)| {
                     let score = null.natural(scheme.score(&row, token));
@@ -196,7 +193,7 @@ impl<'a> Reading<'a> {
                     .expect("probabilities, and scores of this law");
             }
         }
-        if windows - whole >= SUSPICIOUS && own == windows {
+        if own == windows && ln_chance < SUSPICIOUS {
             return Err(ReadingError::OwnTokens { positions: windows });
         }
         Ok(ReadingResult {
