@@ -9,7 +9,9 @@ use rand_chacha::ChaCha8Rng;
 use rand_core::{Rng, SeedableRng};
 use watermark_core::battery::{Battery, Mismatch};
 use watermark_core::detect::TestId;
-use watermark_core::distill::{BettingId, DistillError, Distillation, Logs, Open, distill};
+use watermark_core::distill::{
+    BettingId, DistillError, Distillation, Finding, Logs, Open, distill,
+};
 use watermark_core::key::{Epoch, SlotKey};
 use watermark_core::openweights::ScoredText;
 use watermark_core::profile::{Mark, Profile};
@@ -344,7 +346,7 @@ fn a_report_adjusts_its_family_and_the_verdict_reads_it() {
         ..input(&ours, &suspect, &decoys)
     };
     let found = report(&input);
-    let ids: Vec<TestId> = found.findings.iter().map(|finding| finding.id()).collect();
+    let ids: Vec<TestId> = found.findings.iter().map(Finding::id).collect();
     use TestId as T;
     assert_eq!(
         ids,

@@ -214,9 +214,8 @@ fn weights_that_can_be_read() {
     assert_eq!(report["read"]["openSuspect"]["positions"], 6 * 99);
     assert!(!warned(&report, "nothing-scored"));
     // With decoys, and only what was asked for.
-    let run = format!(
-        "distill --key-file m.key --decoys 5 --open-suspect s.jsonl --open-reference r.jsonl"
-    );
+    let run = "distill --key-file m.key --decoys 5 --open-suspect s.jsonl --open-reference r.jsonl"
+        .to_owned();
     let report = bench.json(&format!("{run} --tests open-argmax,open-contrast"));
     assert_eq!(names(&report), ["open-argmax", "open-contrast"]);
     assert_eq!(finding(&report, TestId::OpenArgmax)["decoys"]["of"], 6);
