@@ -12,8 +12,9 @@
 //!
 //! Logs written under a key know something about it: a green list draws text towards windows whose
 //! green tokens lead there. *Which* windows the logs reached is therefore informative, and so is
-//! their number. A tail that takes the number of cells as given is then no p-value (7 % false alarms at
-//! 5 % on small logs). What remains true is an order: until a window is emitted for the first time,
+//! their number. A tail that takes the number of cells as given is then no p-value
+//! (DESIGN.md has a case with 0.12 false alarms at a level of 0.0625). What remains true is an order:
+//! until a window is emitted for the first time,
 //! the logs have not seen its row. Taken in the order of first emission, the cells' scores are
 //! independent of everything before them. Hence the first n of them, for an n fixed beforehand,
 //! have the exact law, and the mixture over all of them is an e-value.

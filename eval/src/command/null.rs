@@ -14,7 +14,7 @@ use watermark_eval::null::{Plan, profiles, run, table};
 #[derive(Args)]
 pub(crate) struct Null {
     /// Keys a scheme and context width in the clean regime; the other parts follow in proportion.
-    #[arg(long, default_value_t = 100_000)]
+    #[arg(long, default_value_t = 20_000)]
     trials: u64,
     /// Fixed before looking.
     #[arg(long, default_value_t = 1)]
