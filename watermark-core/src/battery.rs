@@ -495,7 +495,11 @@ impl<'a> Table<'a> {
         match self {
             Self::Exact(tails) => Glance {
                 z: tails.law().z(sum),
-                p: tails.upper_tail(sum).0,
+                // Bounds among exact tails would look like p-values that are not uniform.
+                p: match tails.upper_tail(sum) {
+                    (p, TailMethod::Exact) => p,
+                    (_, TailMethod::Chernoff) => LnP::from_ln(tails.law().saddlepoint(sum)),
+                },
             },
             Self::Figure { law, scores } => {
                 let z = law.z(sum);
