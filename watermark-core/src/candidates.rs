@@ -2,6 +2,8 @@
 
 use rand_core::Rng;
 
+use crate::kernel;
+
 /// Candidate tokens with unnormalised probabilities, at least one of them positive.
 ///
 /// Negative and NaN weights count as zero. A borrowed view: building one reads the weights once.
@@ -31,14 +33,10 @@ impl<'a> Candidates<'a> {
     }
 
     fn new(weights: &'a [f32], tokens: Option<&'a [u32]>) -> Result<Self, NoCandidate> {
-        let mut favourite = 0;
-        let mut largest = 0.0;
-        for (index, &weight) in weights.iter().enumerate() {
-            if weight > largest {
-                (favourite, largest) = (index, weight);
-            }
-        }
+        let largest = kernel::largest(weights);
         if largest > 0.0 && largest.is_finite() {
+            let favourite = weights.iter().position(|&weight| weight == largest);
+            let favourite = favourite.expect("the largest is one of them");
             Ok(Self {
                 weights,
                 tokens,
@@ -55,9 +53,14 @@ impl<'a> Candidates<'a> {
         self.weights.len()
     }
 
-    /// The number of tokens where the candidates are the whole vocabulary in order.
-    pub fn dense_len(&self) -> Option<usize> {
-        self.tokens.is_none().then_some(self.weights.len())
+    /// The tokens; `None` where the candidates are the whole vocabulary in order.
+    pub fn tokens(&self) -> Option<&'a [u32]> {
+        self.tokens
+    }
+
+    /// The weights as they were given: those that are not positive count as zero.
+    pub(crate) fn weights(&self) -> &'a [f32] {
+        self.weights
     }
 
     /// Token and weight of a candidate.
@@ -89,43 +92,64 @@ impl<'a> Candidates<'a> {
 
     /// Ordinary sampling: a candidate drawn by weight, with one number of the caller's generator.
     pub fn sample(&self, coins: &mut dyn Rng) -> usize {
-        self.draw(coins, |_, weight| weight)
+        self.draw(coins, |_| ())
     }
 
-    /// As [`sample`](Self::sample), with weights changed by `reweight(token, weight)`.
-    pub(crate) fn draw(&self, coins: &mut dyn Rng, reweight: impl Fn(u32, f64) -> f64) -> usize {
-        self.draw_by_index(coins, |index| {
-            let (token, weight) = self.get(index);
-            if weight > 0.0 {
-                reweight(token, f64::from(weight))
-            } else {
-                0.0
+    /// As [`sample`](Self::sample), with weights changed by `reweight`, which keeps zeros.
+    pub(crate) fn draw(&self, coins: &mut dyn Rng, reweight: impl FnOnce(&mut [f64])) -> usize {
+        kernel::scratch(self.len(), |weights: &mut [f64]| {
+            for (to, &from) in weights.iter_mut().zip(self.weights) {
+                *to = f64::from(if from > 0.0 { from } else { 0.0 });
             }
+            reweight(weights);
+            draw_index(weights, unit(coins)).unwrap_or(self.favourite)
         })
     }
+}
 
-    /// Draws an index with probability proportional to `weight(index)`.
-    pub(crate) fn draw_by_index(
-        &self,
-        coins: &mut dyn Rng,
-        weight: impl Fn(usize) -> f64,
-    ) -> usize {
-        let total: f64 = (0..self.len()).map(&weight).sum();
-        let target = unit(coins) * total;
-        let mut sum = 0.0;
-        let mut last = self.favourite;
-        for index in 0..self.len() {
-            let weight = weight(index);
-            if weight > 0.0 {
-                sum += weight;
-                last = index;
-                if target < sum {
-                    break;
-                }
+/// The index at which the running sum of the weights passes `part` of all; `None` where all are zero.
+///
+/// Sums are taken by blocks, so that a large vocabulary costs no chain of additions.
+fn draw_index(weights: &[f64], part: f64) -> Option<usize> {
+    const BLOCK: usize = 512;
+    let sum_of = |block: &[f64]| {
+        let mut lanes = [0.0; 8];
+        let (whole, rest) = block.as_chunks::<8>();
+        for eight in whole {
+            for (lane, weight) in lanes.iter_mut().zip(eight) {
+                *lane += weight;
             }
         }
-        last
+        let rest: f64 = rest.iter().sum();
+        lanes.iter().sum::<f64>() + rest
+    };
+    let total: f64 = weights.chunks(BLOCK).map(sum_of).sum();
+    let target = part * total;
+    let (mut before, mut last) = (0.0, None);
+    for (start, block) in (0..).step_by(BLOCK).zip(weights.chunks(BLOCK)) {
+        let sum = sum_of(block);
+        if sum > 0.0 {
+            // Rounding may leave the target beyond the last one.
+            last = Some((start, block, before));
+            if target < before + sum {
+                break;
+            }
+        }
+        before += sum;
     }
+    let (start, block, before) = last?;
+    let mut sum = before;
+    let mut last = None;
+    for (at, &weight) in block.iter().enumerate() {
+        if weight > 0.0 {
+            sum += weight;
+            last = Some(start + at);
+            if target < sum {
+                break;
+            }
+        }
+    }
+    last
 }
 
 /// Uniform on [0, 1) in steps of 2^-53.

@@ -9,7 +9,7 @@ use std::sync::OnceLock;
 use sha2::{Digest, Sha256};
 
 use crate::profile::Mark;
-use crate::scheme::Row;
+use crate::prf::{BATCH, Windows};
 
 /// A list of distinct cells, in a fixed order.
 #[derive(Clone, Debug)]
@@ -17,8 +17,19 @@ pub struct Cells {
     context_width: usize,
     /// Cells one after another, `context_width + 1` ids each.
     ids: Vec<u32>,
-    /// Indices in ascending order of cells: neighbours share a window, and so a row.
-    sorted: OnceLock<Vec<u32>>,
+    sorted: OnceLock<Sorted>,
+}
+
+/// The cells in ascending order: neighbours share a window, and so a row.
+#[derive(Clone, Debug)]
+struct Sorted {
+    /// Their indices in the list.
+    indices: Vec<u32>,
+    /// The distinct windows, one after another.
+    windows: Vec<u32>,
+    /// Which window each cell has.
+    which: Vec<u32>,
+    tokens: Vec<u32>,
 }
 
 impl Cells {
@@ -87,7 +98,7 @@ impl Cells {
         digest.update(b"wmk1/cells");
         digest.update([self.context_width as u8]);
         digest.update((self.len() as u64).to_le_bytes());
-        for &index in self.sorted() {
+        for &index in &self.sorted().indices {
             let (window, token) = self.get(index as usize);
             for id in window.iter().chain([&token]) {
                 digest.update(id.to_le_bytes());
@@ -96,11 +107,29 @@ impl Cells {
         digest.finalize().into()
     }
 
-    fn sorted(&self) -> &[u32] {
+    fn sorted(&self) -> &Sorted {
         self.sorted.get_or_init(|| {
             let mut indices: Vec<u32> = (0..self.len() as u32).collect();
             indices.sort_unstable_by_key(|&index| self.get(index as usize));
-            indices
+            let mut sorted = Sorted {
+                windows: Vec::new(),
+                which: Vec::with_capacity(self.len()),
+                tokens: Vec::with_capacity(self.len()),
+                indices,
+            };
+            let mut last = None;
+            let mut count = 0;
+            for &index in &sorted.indices {
+                let (window, token) = self.get(index as usize);
+                if last != Some(window) {
+                    sorted.windows.extend_from_slice(window);
+                    last = Some(window);
+                    count += 1;
+                }
+                sorted.which.push(count - 1);
+                sorted.tokens.push(token);
+            }
+            sorted
         })
     }
 
@@ -116,33 +145,71 @@ impl Cells {
             values: vec![0; self.len()],
             coins: (!mark.scheme().cells_are_pairs()).then(|| vec![0; self.len()]),
         };
+        debug_assert_eq!(mark.scheme().context_width(), self.context_width);
         match self.sorted.get() {
-            Some(sorted) => {
-                self.score_in(
-                    sorted.iter().map(|&index| index as usize),
-                    mark,
-                    &mut scores,
-                );
-            }
-            None => self.score_in(0..self.len(), mark, &mut scores),
+            Some(sorted) => self.score_sorted(sorted, mark, &mut scores),
+            None => self.score_listed(mark, &mut scores),
         }
         scores
     }
 
-    fn score_in(&self, order: impl Iterator<Item = usize>, mark: &Mark, scores: &mut Scores) {
-        let scheme = mark.scheme();
-        debug_assert_eq!(scheme.context_width(), self.context_width);
-        let mut last: Option<(&[u32], Row)> = None;
-        for index in order {
-            let (window, token) = self.get(index);
-            let row = match &mut last {
-                Some((known, row)) if *known == window => row,
-                other => &mut other.insert((window, scheme.row(window))).1,
-            };
-            scores.values[index] = scheme.score(row, token);
-            if let Some(coins) = &mut scores.coins {
-                coins[index] = scheme.cell(row, token);
+    fn score_sorted(&self, sorted: &Sorted, mark: &Mark, scores: &mut Scores) {
+        let width = self.context_width;
+        let (mut values, mut coins) = ([0; BATCH], [0; BATCH]);
+        let batches = sorted
+            .indices
+            .chunks(BATCH)
+            .zip(sorted.which.chunks(BATCH))
+            .zip(sorted.tokens.chunks(BATCH));
+        let mut which = [0; BATCH];
+        for ((indices, all), tokens) in batches {
+            let (first, last) = (all[0], all[all.len() - 1]);
+            for (which, all) in which.iter_mut().zip(all) {
+                *which = all - first;
             }
+            let windows = Windows {
+                ids: &sorted.windows[first as usize * width..],
+                count: (last - first) as usize + 1,
+                stride: width,
+                width,
+            };
+            let of_coins = scores.coins.is_some().then_some(&mut coins[..]);
+            let which = &which[..tokens.len()];
+            mark.scheme()
+                .score_batch(&windows, which, tokens, &mut values, of_coins);
+            for (&index, value) in indices.iter().zip(values) {
+                scores.values[index as usize] = value;
+            }
+            if let Some(all) = &mut scores.coins {
+                for (&index, coin) in indices.iter().zip(coins) {
+                    all[index as usize] = coin;
+                }
+            }
+        }
+    }
+
+    fn score_listed(&self, mark: &Mark, scores: &mut Scores) {
+        let mut tokens = [0; BATCH];
+        let which: [u32; BATCH] = core::array::from_fn(|i| i as u32);
+        let stride = self.context_width + 1;
+        for (batch, ids) in self.ids.chunks(BATCH * stride).enumerate() {
+            let windows = Windows {
+                ids,
+                count: ids.len() / stride,
+                stride,
+                width: self.context_width,
+            };
+            for (token, cell) in tokens.iter_mut().zip(ids.chunks_exact(stride)) {
+                *token = cell[self.context_width];
+            }
+            let range = batch * BATCH..batch * BATCH + windows.count;
+            mark.scheme().score_batch(
+                &windows,
+                &which[..windows.count],
+                &tokens[..windows.count],
+                &mut scores.values[range.clone()],
+                scores.coins.as_mut().map(|coins| &mut coins[range]),
+            );
         }
     }
 }

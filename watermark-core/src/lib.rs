@@ -59,6 +59,7 @@ pub mod detect;
 pub mod distill;
 pub mod effect;
 pub mod fixed;
+pub mod kernel;
 pub mod key;
 pub mod openweights;
 pub mod prf;

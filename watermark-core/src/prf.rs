@@ -3,11 +3,10 @@
 //! HMAC-SHA256 stands in front of the key: what runs per token (ChaCha) only ever sees a row
 //! seed, a throw-away key of one window. SPEC.md has every byte.
 
-use rand_chacha::{ChaCha8Rng, ChaCha20Rng};
-use rand_core::{Rng, SeedableRng};
 use sha2::block_api::compress256;
 use zeroize::{ZeroizeOnDrop, Zeroizing};
 
+use crate::kernel::{self, Midstates, Place, Stream};
 use crate::key::SlotKey;
 
 /// Widest context: with it the HMAC message still fits one block, so that a row seed costs
@@ -125,16 +124,33 @@ pub(crate) struct Field {
 }
 
 impl Field {
-    /// Index of the word of `token` among the words of the lane, and the shift in it.
-    fn place(&self, token: u32) -> (u128, u32) {
+    /// Where the token's word is, and the shift of the field in it.
+    #[inline]
+    fn place(&self, token: u32) -> (Place, u32) {
         let at = u64::from(token) * u64::from(self.bits);
         let (index, shift) = (at >> 5, (at & 31) as u32);
-        let account = u128::from(self.account);
-        let position = match self.slot {
-            Slot::Provider => (account << 36) + u128::from(index),
-            Slot::Leak => ((account >> 4) << 36) + (u128::from(index) << 4) + (account & 15),
+        let place = match self.slot {
+            Slot::Provider => Place {
+                block: (index >> 4) as u32,
+                word: (index & 15) as u32,
+            },
+            Slot::Leak => Place {
+                block: index as u32,
+                word: self.account & 15,
+            },
         };
-        (position, shift)
+        (place, shift)
+    }
+
+    fn stream(&self, rounds: Rounds) -> Stream {
+        Stream {
+            high: match self.slot {
+                Slot::Provider => self.account,
+                Slot::Leak => self.account >> 4,
+            },
+            nonce: [self.lane as u32, self.plane],
+            double_rounds: u32::from(u8::from(rounds)) / 2,
+        }
     }
 
     fn mask(&self) -> u32 {
@@ -145,72 +161,65 @@ impl Field {
 /// One row: the words of one window under one key and role.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct RowSeed {
-    bytes: [u8; 32],
+    /// The 32 bytes as little-endian words: a key of ChaCha.
+    key: [u32; 8],
     rounds: Rounds,
 }
 
+/// Tokens of one call to a kernel.
+const PIECE: usize = BATCH;
+
 impl RowSeed {
     /// The 32 bytes C of SPEC.md section 3.
-    pub fn as_bytes(&self) -> &[u8; 32] {
-        &self.bytes
+    pub fn to_bytes(&self) -> [u8; 32] {
+        let mut bytes = [0; 32];
+        for (four, word) in bytes.as_chunks_mut().0.iter_mut().zip(self.key) {
+            *four = word.to_le_bytes();
+        }
+        bytes
     }
 
     /// Eight of the bytes, for fingerprints.
     pub(crate) fn fingerprint(&self) -> u64 {
-        u64::from_le_bytes(self.bytes[..8].try_into().expect("eight bytes"))
+        u64::from(self.key[0]) | u64::from(self.key[1]) << 32
     }
 
     /// The field's value for one token: one block.
     pub(crate) fn value(&self, field: &Field, token: u32) -> u32 {
-        let (position, shift) = field.place(token);
-        (self.word(field, position) >> shift) & field.mask()
+        let (place, shift) = field.place(token);
+        (kernel::word(&self.key, &field.stream(self.rounds), place) >> shift) & field.mask()
     }
 
-    /// One word of the lane. rand_chacha, which [`fill`](Self::fill) uses, makes four blocks
-    /// where one is wanted.
-    fn word(&self, field: &Field, position: u128) -> u32 {
-        let key: [u32; 8] = core::array::from_fn(|i| {
-            u32::from_le_bytes(self.bytes[4 * i..4 * i + 4].try_into().expect("four bytes"))
+    /// The field's value for every token, all of one row.
+    pub(crate) fn values(&self, field: &Field, tokens: &[u32], out: &mut [u32]) {
+        let stream = field.stream(self.rounds);
+        in_pieces(field, tokens, out, |_, places, out| {
+            kernel::words(&self.key, &stream, places, out);
         });
-        let block = (position >> 4) as u64;
-        let mut a = [0x6170_7865, 0x3320_646e, 0x7962_2d32, 0x6b20_6574];
-        let mut b = [key[0], key[1], key[2], key[3]];
-        let mut c = [key[4], key[5], key[6], key[7]];
-        let mut d = [
-            block as u32,
-            (block >> 32) as u32,
-            field.lane as u32,
-            field.plane,
-        ];
-        let start = [a, b, c, d];
-        for _ in 0..u8::from(self.rounds) / 2 {
-            quarter_rounds(&mut a, &mut b, &mut c, &mut d);
-            // The diagonals become columns, and back.
-            (b, c, d) = (turn::<1>(b), turn::<2>(c), turn::<3>(d));
-            quarter_rounds(&mut a, &mut b, &mut c, &mut d);
-            (b, c, d) = (turn::<3>(b), turn::<2>(c), turn::<1>(d));
-        }
-        let (row, column) = ((position >> 2 & 3) as usize, (position & 3) as usize);
-        [a, b, c, d][row][column].wrapping_add(start[row][column])
     }
 
     /// The words that hold the fields of tokens `first`, `first + 1`, ... in order, `32 / bits`
-    /// tokens a word, the first in the lowest bits; `first` starts a word. With one bit a token
+    /// tokens a word, the first in the lowest bits; `first` starts a block: it is a multiple of 512. With one bit a token
     /// this is the mask layout of constrained-decoding engines: token `32 i + j` is bit `j` of
     /// word `i`.
     pub(crate) fn fill(&self, field: &Field, first: u32, out: &mut [u32]) {
-        let (position, shift) = field.place(first);
-        debug_assert_eq!(shift, 0, "a fill starts at a word");
-        match (field.slot, self.rounds) {
-            (Slot::Provider, Rounds::Eight) => fill::<ChaCha8Rng>(self.bytes, field, position, out),
-            (Slot::Provider, Rounds::Twenty) => {
-                fill::<ChaCha20Rng>(self.bytes, field, position, out);
+        let (place, shift) = field.place(first);
+        let stream = field.stream(self.rounds);
+        match field.slot {
+            Slot::Provider => {
+                debug_assert_eq!((place.word, shift), (0, 0), "a fill starts at a block");
+                let block = u64::from(place.block) | u64::from(stream.high) << 32;
+                kernel::keystream(&self.key, &stream, block, out);
             }
             // Neighbouring words of one account lie in different blocks.
-            (Slot::Leak, _) => {
-                let whole = Field { bits: 32, ..*field };
-                for (token, word) in (first / (32 / field.bits)..).zip(out) {
-                    *word = self.value(&whole, token);
+            Slot::Leak => {
+                let mut blocks = place.block..;
+                for out in out.chunks_mut(PIECE) {
+                    let mut places = [place; PIECE];
+                    for (place, block) in places.iter_mut().zip(&mut blocks).take(out.len()) {
+                        place.block = block;
+                    }
+                    kernel::words(&self.key, &stream, &places[..out.len()], out);
                 }
             }
         }
@@ -223,66 +232,69 @@ impl core::fmt::Debug for RowSeed {
     }
 }
 
-/// What the two generators of rand_chacha have in common beyond their traits.
-trait Seek: SeedableRng<Seed = [u8; 32]> + Rng {
-    fn seek(&mut self, stream: u64, position: u128);
-}
-
-impl Seek for ChaCha8Rng {
-    fn seek(&mut self, stream: u64, position: u128) {
-        self.set_stream(stream);
-        self.set_word_pos(position);
-    }
-}
-
-impl Seek for ChaCha20Rng {
-    fn seek(&mut self, stream: u64, position: u128) {
-        self.set_stream(stream);
-        self.set_word_pos(position);
-    }
-}
-
-fn at<R: Seek>(seed: [u8; 32], field: &Field, position: u128) -> R {
-    let mut rng = R::from_seed(seed);
-    rng.seek(field.lane as u64 | (u64::from(field.plane) << 32), position);
-    rng
-}
-
-/// Four words at a time, in the shape of vector registers.
-type Four = [u32; 4];
-
-#[inline(always)]
-fn turn<const BY: usize>(x: Four) -> Four {
-    core::array::from_fn(|i| x[(i + BY) % 4])
-}
-
-/// RFC 8439, section 2.1, on the four columns.
-#[inline(always)]
-fn quarter_rounds(a: &mut Four, b: &mut Four, c: &mut Four, d: &mut Four) {
-    let add = |x: &mut Four, y: &Four| (0..4).for_each(|i| x[i] = x[i].wrapping_add(y[i]));
-    let mix = |x: &mut Four, y: &Four, by| {
-        (0..4).for_each(|i| x[i] = (x[i] ^ y[i]).rotate_left(by));
-    };
-    add(a, b);
-    mix(d, a, 16);
-    add(c, d);
-    mix(b, c, 12);
-    add(a, b);
-    mix(d, a, 8);
-    add(c, d);
-    mix(b, c, 7);
-}
-
-fn fill<R: Seek>(seed: [u8; 32], field: &Field, position: u128, out: &mut [u32]) {
-    let mut rng = at::<R>(seed, field, position);
-    // In pieces: drawing word by word costs two hundred times as much.
-    let mut bytes = [0; 4096];
-    for words in out.chunks_mut(bytes.len() / 4) {
-        let bytes = &mut bytes[..words.len() * 4];
-        rng.fill_bytes(bytes);
-        for (word, four) in words.iter_mut().zip(bytes.chunks_exact(4)) {
-            *word = u32::from_le_bytes(four.try_into().expect("four bytes"));
+/// Reads words for tokens a piece at a time and takes the fields out of them; `read` is told where the
+/// piece starts.
+fn in_pieces(
+    field: &Field,
+    tokens: &[u32],
+    out: &mut [u32],
+    read: impl Fn(usize, &[Place], &mut [u32]),
+) {
+    let pieces = tokens.chunks(PIECE).zip(out.chunks_mut(PIECE));
+    for (index, (tokens, out)) in pieces.enumerate() {
+        let mut places = [Place { block: 0, word: 0 }; PIECE];
+        for (place, &token) in places.iter_mut().zip(tokens) {
+            *place = field.place(token).0;
         }
+        read(index * PIECE, &places[..tokens.len()], out);
+        for (value, &token) in out.iter_mut().zip(tokens) {
+            *value = *value >> field.place(token).1 & field.mask();
+        }
+    }
+}
+
+/// Cells that are read together.
+pub const BATCH: usize = 64;
+
+/// Windows of one width, at even distances in a list of ids: at most [`BATCH`].
+#[derive(Clone, Copy, Debug)]
+pub struct Windows<'a> {
+    /// Ids; window i is `ids[i * stride..][..width]`.
+    pub ids: &'a [u32],
+    /// Number of windows.
+    pub count: usize,
+    /// From the start of one to that of the next.
+    pub stride: usize,
+    /// Tokens of one, h.
+    pub width: usize,
+}
+
+impl<'a> Windows<'a> {
+    /// One of them.
+    pub fn get(&self, index: usize) -> &'a [u32] {
+        &self.ids[index * self.stride..][..self.width]
+    }
+}
+
+/// The rows of up to [`BATCH`] windows.
+pub(crate) struct Rows {
+    keys: [[u32; 8]; BATCH],
+    rounds: Rounds,
+}
+
+impl Rows {
+    pub(crate) fn fingerprint(&self, row: u32) -> u64 {
+        let key = &self.keys[row as usize];
+        u64::from(key[0]) | u64::from(key[1]) << 32
+    }
+
+    /// The field's value for every token, `tokens[i]` in row `which[i]`.
+    pub(crate) fn values(&self, field: &Field, which: &[u32], tokens: &[u32], out: &mut [u32]) {
+        let stream = field.stream(self.rounds);
+        in_pieces(field, tokens, out, |start, places, out| {
+            let which = &which[start..][..out.len()];
+            kernel::words_of_rows(&self.keys, which, &stream, places, out);
+        });
     }
 }
 
@@ -341,41 +353,40 @@ impl Prf {
         ])
     }
 
+    fn midstates(&self, role: Role, width: usize) -> Midstates<'_> {
+        debug_assert!(width <= MAX_CONTEXT);
+        let mut head = *b"wmk1/ctx..";
+        head[8..].copy_from_slice(&[role as u8, width as u8]);
+        Midstates {
+            inner: &self.inner,
+            outer: &self.outer,
+            head,
+        }
+    }
+
     /// `C = H(K, "wmk1/ctx" || role u8 || h u8 || window, u32 LE each)`.
     pub(crate) fn row_seed(&self, role: Role, window: &[u32]) -> RowSeed {
-        debug_assert!(window.len() <= MAX_CONTEXT);
-        // One padded block: message, 0x80, zeros, length in bits (the key's block counts).
-        let mut block = [0; 64];
-        block[..8].copy_from_slice(b"wmk1/ctx");
-        block[8] = role as u8;
-        block[9] = window.len() as u8;
-        let end = 10 + 4 * window.len();
-        for (four, token) in block[10..end].chunks_exact_mut(4).zip(window) {
-            four.copy_from_slice(&token.to_le_bytes());
-        }
-        block[end] = 0x80;
-        block[62..].copy_from_slice(&(8 * (64 + end as u16)).to_be_bytes());
-        let mut inner = self.inner;
-        compress256(&mut inner, &[block]);
-
-        let mut block = [0; 64];
-        put_state(&inner, &mut block[..32]);
-        block[32] = 0x80;
-        block[62..].copy_from_slice(&(8u16 * (64 + 32)).to_be_bytes());
-        let mut outer = self.outer;
-        compress256(&mut outer, &[block]);
-        let mut bytes = [0; 32];
-        put_state(&outer, &mut bytes);
         RowSeed {
-            bytes,
+            key: kernel::row(&self.midstates(role, window.len()), window),
             rounds: self.rounds,
         }
     }
-}
 
-fn put_state(state: &[u32; 8], out: &mut [u8]) {
-    for (four, word) in out.chunks_exact_mut(4).zip(state) {
-        four.copy_from_slice(&word.to_be_bytes());
+    /// The same for a batch.
+    pub(crate) fn rows(&self, role: Role, windows: &Windows<'_>) -> Rows {
+        let mut rows = Rows {
+            keys: [[0; 8]; BATCH],
+            rounds: self.rounds,
+        };
+        let Windows {
+            ids,
+            count,
+            stride,
+            width,
+        } = *windows;
+        let midstates = self.midstates(role, width);
+        kernel::rows(&midstates, ids, stride, width, &mut rows.keys[..count]);
+        rows
     }
 }
 
@@ -416,7 +427,7 @@ mod tests {
                 .iter()
                 .for_each(|token| message.extend(token.to_le_bytes()));
             assert_eq!(
-                *prf.row_seed(Role::B, &window).as_bytes(),
+                prf.row_seed(Role::B, &window).to_bytes(),
                 hmac_sha256(&*scheme_key, &[&message])
             );
         }
@@ -476,7 +487,7 @@ mod tests {
         let mut seeds: Vec<_> = others
             .iter()
             .chain([&base])
-            .map(|binding| *Prf::new(&key(), binding).row_seed(Role::A, &[1]).as_bytes())
+            .map(|binding| Prf::new(&key(), binding).row_seed(Role::A, &[1]).to_bytes())
             .collect();
         seeds.sort_unstable();
         seeds.dedup();

@@ -6,7 +6,8 @@ use core::fmt;
 use rand_core::Rng;
 
 use crate::candidates::Candidates;
-use crate::prf::{MAX_CONTEXT, RowSeed};
+use crate::kernel;
+use crate::prf::{MAX_CONTEXT, RowSeed, Rows, Windows};
 
 mod greenlist;
 mod gumbel;
@@ -49,6 +50,35 @@ pub trait Scheme: Send + Sync + fmt::Debug {
     /// with one fingerprint are one coin.
     fn cell(&self, row: &Row, token: u32) -> u64;
 
+    /// Scores of up to [`BATCH`](crate::prf::BATCH) cells at once: token i in the row of window `which[i]`. Where `cells` is
+    /// given, their [fingerprints](Self::cell) as well.
+    ///
+    /// The same numbers as one at a time, several times faster.
+    fn score_batch(
+        &self,
+        windows: &Windows<'_>,
+        which: &[u32],
+        tokens: &[u32],
+        scores: &mut [u64],
+        cells: Option<&mut [u64]>,
+    ) {
+        let mut last: Option<(u32, Row)> = None;
+        let mut row_of = |index: u32| match last {
+            Some((known, row)) if known == index => row,
+            _ => {
+                let row = self.row(windows.get(index as usize));
+                last = Some((index, row));
+                row
+            }
+        };
+        for ((score, &token), &which) in scores.iter_mut().zip(tokens).zip(which) {
+            *score = self.score(&row_of(which), token);
+        }
+        for ((cell, &token), &which) in cells.into_iter().flatten().zip(tokens).zip(which) {
+            *cell = self.cell(&row_of(which), token);
+        }
+    }
+
     /// Whether distinct (window, token) pairs always are distinct cells.
     fn cells_are_pairs(&self) -> bool {
         true
@@ -68,50 +98,31 @@ pub trait Biaser: Scheme {
     /// The constant, in nats.
     fn delta(&self) -> f32;
 
-    /// The set as bits: token `32 i + j` is bit `j` of word `i`, the layout of
-    /// constrained-decoding engines. Bits beyond the vocabulary are not cleared.
-    fn fill_mask(&self, row: &Row, mask: &mut [u32]);
+    /// The set as bits: token `first + 32 i + j` is bit `j` of word `i`, the layout of
+    /// constrained-decoding engines. Bits beyond the vocabulary are not cleared. `first` must be a multiple of
+    /// [`MASK_STEP`].
+    fn fill_mask_from(&self, row: &Row, first: u32, mask: &mut [u32]);
+
+    /// [`fill_mask_from`](Self::fill_mask_from) token 0.
+    fn fill_mask(&self, row: &Row, mask: &mut [u32]) {
+        self.fill_mask_from(row, 0, mask);
+    }
 
     /// Adds [`delta`](Self::delta) to the logits of the set, in place.
     fn bias(&self, row: &Row, logits: &mut [f32]) {
-        let mut mask = [0; 128];
+        let mut mask = [0; MASK_STEP as usize / 32];
         let delta = self.delta();
-        if logits.len() <= mask.len() * 32 {
-            self.fill_mask(row, &mut mask[..logits.len().div_ceil(32)]);
-            add_where(logits, &mask, delta);
-        } else {
-            let mut mask = vec![0; logits.len().div_ceil(32)];
-            self.fill_mask(row, &mut mask);
-            add_where(logits, &mask, delta);
+        let pieces = logits.chunks_mut(MASK_STEP as usize);
+        for (first, logits) in (0..).step_by(MASK_STEP as usize).zip(pieces) {
+            let mask = &mut mask[..logits.len().div_ceil(32)];
+            self.fill_mask_from(row, first, mask);
+            kernel::add_where(logits, mask, delta);
         }
     }
 }
 
-fn add_where(logits: &mut [f32], mask: &[u32], delta: f32) {
-    // Whole words apart, in arrays: a test against constant bits becomes vector code on any
-    // machine, which a shift by j does not. A select, not a branch: the bits are coin tosses.
-    const BITS: [u32; 32] = {
-        let mut bits = [0; 32];
-        let mut j = 0;
-        while j < 32 {
-            bits[j] = 1 << j;
-            j += 1;
-        }
-        bits
-    };
-    let add = |logit: &mut f32, word: u32, bit: u32| {
-        *logit += if word & bit == bit { delta } else { 0.0 };
-    };
-    let (whole, rest) = logits.as_chunks_mut::<32>();
-    for (logits, &word) in whole.iter_mut().zip(mask) {
-        for (logit, bit) in logits.iter_mut().zip(BITS) {
-            add(logit, word, bit);
-        }
-    }
-    for (logit, bit) in rest.iter_mut().zip(BITS) {
-        add(logit, mask[whole.len()], bit);
-    }
-}
+/// Tokens of a piece of a mask, 32,768: pieces lie in the fastest memory, and start at a whole block of words.
+pub const MASK_STEP: u32 = 1 << 15;
 
 /// What a window is to a scheme: one row seed, two for dual keys, up to h for self-hash.
 #[derive(Clone, Copy)]
@@ -155,10 +166,17 @@ impl fmt::Debug for Row {
     }
 }
 
-/// Fingerprint of (row seed, token); 64 bits, so that among n cells about n^2 / 2^65 pairs are
+/// The fingerprints of a batch, where they are wanted, of schemes whose cells are pairs.
+pub(crate) fn fill_cells(rows: &Rows, which: &[u32], tokens: &[u32], cells: Option<&mut [u64]>) {
+    for ((cell, &which), &token) in cells.into_iter().flatten().zip(which).zip(tokens) {
+        *cell = cell_of(rows.fingerprint(which), token);
+    }
+}
+
+/// Fingerprint of (row seed's fingerprint, token); 64 bits, so that among n cells about n^2 / 2^65 pairs are
 /// taken for one (0.0003 pairs at n = 1e8), which can only drop a cell.
-pub(crate) fn cell_of(seed: &RowSeed, token: u32) -> u64 {
-    let x = seed.fingerprint() ^ (u64::from(token) + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+pub(crate) fn cell_of(fingerprint: u64, token: u32) -> u64 {
+    let x = fingerprint ^ (u64::from(token) + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
     let product = u128::from(x) * 0xd6e8_feb8_6659_fd93_u128;
     (product >> 64) as u64 ^ product as u64
 }

@@ -473,7 +473,7 @@ fn the_library_gives_rows_scores_and_masks() {
         let mark = mark(case, case["account"].as_u64().unwrap() as u32);
         let scheme = mark.scheme();
         let row = scheme.row(&ids(&case["window"]));
-        let seeds: Vec<String> = row.seeds().iter().map(|s| hex(s.as_bytes())).collect();
+        let seeds: Vec<String> = row.seeds().iter().map(|s| hex(&s.to_bytes())).collect();
         assert_eq!(json!(seeds), case["row_seeds"]);
         for token in list(case, "tokens") {
             let id = token["token"].as_u64().unwrap() as u32;

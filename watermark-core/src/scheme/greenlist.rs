@@ -8,9 +8,11 @@
 
 use rand_core::Rng;
 
-use super::{Biaser, Null, Row, Scheme, cell_of};
+use super::{Biaser, Null, Row, Scheme, cell_of, fill_cells};
 use crate::candidates::Candidates;
-use crate::prf::{Binding, Field, Lane, Prf, Role, RowSeed};
+use crate::kernel;
+use crate::prf::{BATCH, Binding, Field, Lane, Prf, Role, RowSeed, Windows};
+use crate::scheme::MASK_STEP;
 
 /// The share of green tokens, gamma = T / 2^bits exactly.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -95,22 +97,31 @@ fn draw_tilted(
     row: &Row,
     candidates: &Candidates<'_>,
     coins: &mut dyn Rng,
+    green: impl Fn(&[u32], &mut [bool]),
 ) -> usize {
     let factor = f64::from(delta).exp();
     let tilt = |green: bool, weight: f64| if green { weight * factor } else { weight };
-    match candidates.dense_len() {
-        Some(vocabulary) => {
-            let mut mask = vec![0; vocabulary.div_ceil(32)];
-            scheme.fill_mask(row, &mut mask);
-            candidates.draw(coins, |token, weight| {
-                tilt((mask[token as usize / 32] >> (token % 32)) & 1 == 1, weight)
-            })
+    candidates.draw(coins, |weights| match candidates.tokens() {
+        None => {
+            let mut mask = [0; MASK_STEP as usize / 32];
+            let pieces = weights.chunks_mut(MASK_STEP as usize);
+            for (first, weights) in (0..).step_by(MASK_STEP as usize).zip(pieces) {
+                scheme.fill_mask_from(row, first, &mut mask[..weights.len().div_ceil(32)]);
+                for (index, weight) in weights.iter_mut().enumerate() {
+                    *weight = tilt(mask[index / 32] >> (index % 32) & 1 == 1, *weight);
+                }
+            }
         }
-        // The score of a green list is whether the token is green.
-        None => candidates.draw(coins, |token, weight| {
-            tilt(scheme.score(row, token) == 1, weight)
-        }),
-    }
+        Some(tokens) => {
+            let mut is_green = [false; BATCH];
+            for (tokens, weights) in tokens.chunks(BATCH).zip(weights.chunks_mut(BATCH)) {
+                green(tokens, &mut is_green[..tokens.len()]);
+                for (weight, &green) in weights.iter_mut().zip(&is_green) {
+                    *weight = tilt(green, *weight);
+                }
+            }
+        }
+    })
 }
 
 impl core::fmt::Debug for GreenListKey {
@@ -157,15 +168,41 @@ impl Scheme for GreenList {
     }
 
     fn choose(&self, row: &Row, candidates: &Candidates<'_>, coins: &mut dyn Rng) -> usize {
-        draw_tilted(self, self.key.delta, row, candidates, coins)
+        let green = |tokens: &[u32], green: &mut [bool]| {
+            let mut values = [0; BATCH];
+            let values = &mut values[..tokens.len()];
+            row.first().values(&self.field, tokens, values);
+            for (green, &value) in green.iter_mut().zip(&*values) {
+                *green = value < self.key.share.threshold;
+            }
+        };
+        draw_tilted(self, self.key.delta, row, candidates, coins, green)
     }
 
     fn score(&self, row: &Row, token: u32) -> u64 {
         u64::from(self.is_green(row, token))
     }
 
+    fn score_batch(
+        &self,
+        windows: &Windows<'_>,
+        which: &[u32],
+        tokens: &[u32],
+        scores: &mut [u64],
+        cells: Option<&mut [u64]>,
+    ) {
+        let rows = self.key.prf.rows(Role::A, windows);
+        let mut values = [0; BATCH];
+        let values = &mut values[..tokens.len()];
+        rows.values(&self.field, which, tokens, values);
+        for (score, &value) in scores.iter_mut().zip(&*values) {
+            *score = u64::from(value < self.key.share.threshold);
+        }
+        fill_cells(&rows, which, tokens, cells);
+    }
+
     fn cell(&self, row: &Row, token: u32) -> u64 {
-        cell_of(row.first(), token)
+        cell_of(row.first().fingerprint(), token)
     }
 
     fn null(&self) -> Null {
@@ -182,57 +219,22 @@ impl Biaser for GreenList {
         self.key.delta
     }
 
-    fn fill_mask(&self, row: &Row, mask: &mut [u32]) {
-        fill_green(row.first(), &self.field, self.key.share, mask);
+    fn fill_mask_from(&self, row: &Row, first: u32, mask: &mut [u32]) {
+        fill_green(row.first(), &self.field, self.key.share, first, mask);
     }
 }
 
-/// Writes one bit a token: is its field below the threshold?
-fn fill_green(seed: &RowSeed, field: &Field, share: GreenShare, mask: &mut [u32]) {
-    if share.bits == 1 {
-        // T can only be 1: green is bit 0.
-        seed.fill(field, 0, mask);
-        mask.iter_mut().for_each(|word| *word = !*word);
-        return;
+/// Writes one bit a token from token `first`: is its field below the threshold?
+fn fill_green(seed: &RowSeed, field: &Field, share: GreenShare, first: u32, mask: &mut [u32]) {
+    const WORDS: usize = 2048;
+    let mut words = [0; WORDS];
+    let step = WORDS / share.bits as usize;
+    let tokens = (first..).step_by(32 * step);
+    for (first, mask) in tokens.zip(mask.chunks_mut(step)) {
+        let words = &mut words[..mask.len() * share.bits as usize];
+        seed.fill(field, first, words);
+        kernel::below(words, share.bits, share.threshold, mask);
     }
-    let words_a_mask = share.bits as usize;
-    let mut words = vec![0; mask.len() * words_a_mask];
-    seed.fill(field, 0, &mut words);
-    for (out, words) in mask.iter_mut().zip(words.chunks_exact(words_a_mask)) {
-        *out = match (share.bits, share.threshold) {
-            (2, 1) => words
-                .iter()
-                .rev()
-                .fold(0, |mask, word| mask << 16 | even_bits(!(word | word >> 1))),
-            (2, threshold) => below::<2>(words, threshold),
-            (4, threshold) => below::<4>(words, threshold),
-            (8, threshold) => below::<8>(words, threshold),
-            (_, threshold) => below::<16>(words, threshold),
-        };
-    }
-}
-
-/// One bit a field: is it below the threshold? The width is constant so that fields are compared
-/// side by side.
-fn below<const BITS: u32>(words: &[u32], threshold: u32) -> u32 {
-    let per_word = 32 / BITS;
-    let mut mask = 0;
-    for (first, word) in (0..32).step_by(per_word as usize).zip(words) {
-        for at in 0..per_word {
-            let field = word >> (at * BITS) & (u32::MAX >> (32 - BITS));
-            mask |= u32::from(field < threshold) << (first + at);
-        }
-    }
-    mask
-}
-
-/// Bits 0, 2, 4, ... gathered into the low half.
-fn even_bits(word: u32) -> u32 {
-    let mut x = word & 0x5555_5555;
-    x = (x | x >> 1) & 0x3333_3333;
-    x = (x | x >> 2) & 0x0f0f_0f0f;
-    x = (x | x >> 4) & 0x00ff_00ff;
-    (x | x >> 8) & 0x0000_ffff
 }
 
 /// The green list whose coin depends on one context token and the candidate.
@@ -293,7 +295,22 @@ impl Scheme for SelfHash {
     }
 
     fn choose(&self, row: &Row, candidates: &Candidates<'_>, coins: &mut dyn Rng) -> usize {
-        draw_tilted(self, self.key.delta, row, candidates, coins)
+        let green = |tokens: &[u32], green: &mut [bool]| {
+            let mut nearest = [u32::MAX; BATCH];
+            let (mut distance, mut coin) = ([0; BATCH], [0; BATCH]);
+            // Descending, with "not greater", so that ties go to the first seed.
+            for seed in row.seeds().iter().rev() {
+                seed.values(&self.anchor, tokens, &mut distance[..tokens.len()]);
+                seed.values(&self.green, tokens, &mut coin[..tokens.len()]);
+                for (i, green) in green.iter_mut().enumerate() {
+                    if distance[i] <= nearest[i] {
+                        nearest[i] = distance[i];
+                        *green = coin[i] < self.key.share.threshold;
+                    }
+                }
+            }
+        };
+        draw_tilted(self, self.key.delta, row, candidates, coins, green)
     }
 
     fn score(&self, row: &Row, token: u32) -> u64 {
@@ -301,7 +318,7 @@ impl Scheme for SelfHash {
     }
 
     fn cell(&self, row: &Row, token: u32) -> u64 {
-        cell_of(self.anchor(row, token), token)
+        cell_of(self.anchor(row, token).fingerprint(), token)
     }
 
     fn cells_are_pairs(&self) -> bool {
@@ -322,25 +339,28 @@ impl Biaser for SelfHash {
         self.key.delta
     }
 
-    fn fill_mask(&self, row: &Row, mask: &mut [u32]) {
-        let mut best = vec![u32::MAX; mask.len() * 32];
-        let mut distance = vec![0; best.len()];
-        let mut green = vec![0; mask.len()];
-        // Descending, with "not greater", so that ties go to the first seed.
-        for seed in row.seeds().iter().rev() {
-            seed.fill(&self.anchor, 0, &mut distance);
-            fill_green(seed, &self.green, self.key.share, &mut green);
-            for (((mask, green), best), distance) in mask
-                .iter_mut()
-                .zip(&green)
-                .zip(best.chunks_exact_mut(32))
-                .zip(distance.chunks_exact(32))
-            {
-                for j in 0..32 {
-                    if distance[j] <= best[j] {
-                        best[j] = distance[j];
-                        *mask = *mask & !(1 << j) | green & 1 << j;
+    fn fill_mask_from(&self, row: &Row, first: u32, mask: &mut [u32]) {
+        const WORDS: usize = 32;
+        let tokens = (first..).step_by(32 * WORDS);
+        let (mut best, mut distance, mut green) = ([0; 32 * WORDS], [0; 32 * WORDS], [0; WORDS]);
+        for (first, mask) in tokens.zip(mask.chunks_mut(WORDS)) {
+            best.fill(u32::MAX);
+            // Descending, with "not greater", so that ties go to the first seed.
+            for seed in row.seeds().iter().rev() {
+                seed.fill(&self.anchor, first, &mut distance);
+                fill_green(seed, &self.green, self.key.share, first, &mut green);
+                for (((mask, green), best), distance) in mask
+                    .iter_mut()
+                    .zip(&green)
+                    .zip(best.as_chunks_mut::<32>().0)
+                    .zip(distance.as_chunks::<32>().0)
+                {
+                    let mut nearer = 0;
+                    for j in 0..32 {
+                        nearer |= u32::from(distance[j] <= best[j]) << j;
+                        best[j] = best[j].min(distance[j]);
                     }
+                    *mask = *mask & !nearer | green & nearer;
                 }
             }
         }
@@ -365,9 +385,4 @@ mod tests {
         }
     }
 
-    #[test]
-    fn even_bits_gathers() {
-        assert_eq!(even_bits(0x5555_5555), 0xffff);
-        assert_eq!(even_bits(0b01_00_01), 0b101);
-    }
 }

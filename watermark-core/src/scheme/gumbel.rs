@@ -12,10 +12,11 @@
 
 use rand_core::Rng;
 
-use super::{Null, Row, Scheme, cell_of};
+use super::{Null, Row, Scheme, cell_of, fill_cells};
 use crate::candidates::Candidates;
 use crate::fixed::neg_ln_q24;
-use crate::prf::{Binding, Field, Lane, Prf, Role, RowSeed};
+use crate::kernel;
+use crate::prf::{BATCH, Binding, Field, Lane, Prf, Role, RowSeed, Windows};
 
 /// What the scheme is built from.
 pub(crate) struct GumbelKey {
@@ -66,32 +67,38 @@ impl Gumbel {
             token,
             index: favourite,
         };
-        match candidates.dense_len() {
-            Some(vocabulary) => {
-                let mut words = [0; 1024];
-                for first in (0..vocabulary).step_by(words.len()) {
-                    let words = &mut words[..(vocabulary - first).min(1024)];
+        match candidates.tokens() {
+            None => {
+                const WORDS: usize = 1024;
+                let mut words = [0; WORDS];
+                let mut may_win = [0; WORDS / 64];
+                let pieces = candidates.weights().chunks(WORDS);
+                for (first, weights) in (0..).step_by(WORDS).zip(pieces) {
+                    let words = &mut words[..weights.len()];
                     seed.fill(&self.field, first as u32, words);
-                    for (index, &word) in (first..).zip(words.iter()) {
-                        best.meet(
-                            word,
-                            f64::from(candidates.get(index).1),
-                            index as u32,
-                            index,
-                        );
+                    let may_win = &mut may_win[..weights.len().div_ceil(64)];
+                    kernel::may_win(words, weights, best.limit(), may_win);
+                    for (at, &bits) in (0..).step_by(64).zip(&*may_win) {
+                        let mut bits = bits;
+                        while bits != 0 {
+                            let at = at + bits.trailing_zeros() as usize;
+                            bits &= bits - 1;
+                            let index = first + at;
+                            best.meet(words[at], weights[at], index as u32, index);
+                        }
                     }
                 }
             }
-            None => {
-                for index in 0..candidates.len() {
-                    let (token, weight) = candidates.get(index);
-                    if weight > 0.0 {
-                        best.meet(
-                            seed.value(&self.field, token),
-                            f64::from(weight),
-                            token,
-                            index,
-                        );
+            Some(tokens) => {
+                let mut words = [0; BATCH];
+                let pieces = tokens
+                    .chunks(BATCH)
+                    .zip(candidates.weights().chunks(BATCH));
+                for (first, (tokens, weights)) in (0..).step_by(BATCH).zip(pieces) {
+                    let words = &mut words[..tokens.len()];
+                    seed.values(&self.field, tokens, words);
+                    for (at, &word) in words.iter().enumerate() {
+                        best.meet(word, weights[at], tokens[at], first + at);
                     }
                 }
             }
@@ -107,9 +114,15 @@ struct Runner {
 }
 
 impl Runner {
+    /// The time to beat, rounded up.
+    fn limit(&self) -> f32 {
+        (self.time as f32).next_up()
+    }
+
     #[inline]
-    fn meet(&mut self, word: u32, weight: f64, token: u32, index: usize) {
-        // Also false for a weight of zero or NaN.
+    fn meet(&mut self, word: u32, weight: f32, token: u32, index: usize) {
+        let weight = f64::from(weight);
+        // Also false for a weight that is NaN.
         if uniform(word) <= self.time * weight && weight > 0.0 {
             let time = time(word, weight);
             if time < self.time || (time == self.time && token < self.token) {
@@ -163,8 +176,33 @@ impl Scheme for Gumbel {
             .sum()
     }
 
+    fn score_batch(
+        &self,
+        windows: &Windows<'_>,
+        which: &[u32],
+        tokens: &[u32],
+        scores: &mut [u64],
+        cells: Option<&mut [u64]>,
+    ) {
+        let mut values = [0; BATCH];
+        let values = &mut values[..tokens.len()];
+        let rows = self.key.prf.rows(Role::A, windows);
+        rows.values(&self.field, which, tokens, values);
+        for (score, &value) in scores.iter_mut().zip(&*values) {
+            *score = neg_ln_q24(value);
+        }
+        fill_cells(&rows, which, tokens, cells);
+        if self.key.dual_key {
+            let rows = self.key.prf.rows(Role::B, windows);
+            rows.values(&self.field, which, tokens, values);
+            for (score, &value) in scores.iter_mut().zip(&*values) {
+                *score += neg_ln_q24(value);
+            }
+        }
+    }
+
     fn cell(&self, row: &Row, token: u32) -> u64 {
-        cell_of(row.first(), token)
+        cell_of(row.first().fingerprint(), token)
     }
 
     fn null(&self) -> Null {

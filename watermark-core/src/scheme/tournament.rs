@@ -10,9 +10,10 @@
 
 use rand_core::Rng;
 
-use super::{Null, Row, Scheme, cell_of};
+use super::{Null, Row, Scheme, cell_of, fill_cells};
 use crate::candidates::Candidates;
-use crate::prf::{Binding, Field, Lane, Prf, Role};
+use crate::kernel;
+use crate::prf::{BATCH, Binding, Field, Lane, Prf, Role, Windows};
 
 /// What the scheme is built from.
 pub(crate) struct TournamentKey {
@@ -78,45 +79,18 @@ impl Scheme for Tournament {
 
     fn choose(&self, row: &Row, candidates: &Candidates<'_>, coins: &mut dyn Rng) -> usize {
         let seed = row.first();
-        let total: f64 = candidates.iter().map(|(_, weight)| f64::from(weight)).sum();
-        let mut mass: Vec<f64> = candidates
-            .iter()
-            .map(|(_, weight)| f64::from(weight) / total)
-            .collect();
-        let mut words = vec![0; mass.len()];
-        for (plane, layers) in self.planes() {
-            let field = self.plane(plane);
-            if candidates.dense_len().is_some() {
-                seed.fill(&field, 0, &mut words);
-            } else {
-                for (word, (token, _)) in words.iter_mut().zip(candidates.iter()) {
-                    *word = seed.value(&field, token);
-                }
+        candidates.draw(coins, |mass| {
+            for (plane, layers) in self.planes() {
+                let field = self.plane(plane);
+                kernel::scratch(mass.len(), |words| {
+                    match candidates.tokens() {
+                        None => seed.fill(&field, 0, words),
+                        Some(tokens) => seed.values(&field, tokens, words),
+                    }
+                    play(mass, words, layers, self.key.leaves);
+                });
             }
-            for layer in 0..layers {
-                let one: f64 = mass
-                    .iter()
-                    .zip(&words)
-                    .filter(|(_, word)| *word >> layer & 1 == 1)
-                    .map(|(mass, _)| mass)
-                    .sum();
-                let none = 1.0 - one;
-                // A layer that all or none of the mass has decides nothing.
-                if one <= 0.0 || none <= 0.0 {
-                    continue;
-                }
-                let exponent = self.key.leaves as i32;
-                let won = (1.0 - none.powi(exponent)) / one;
-                let lost = none.powi(exponent - 1);
-                for (mass, word) in mass.iter_mut().zip(&words) {
-                    *mass *= if word >> layer & 1 == 1 { won } else { lost };
-                }
-                // Rounding must not add up over hundreds of layers.
-                let sum: f64 = mass.iter().sum();
-                mass.iter_mut().for_each(|mass| *mass /= sum);
-            }
-        }
-        candidates.draw_by_index(coins, |index| mass[index])
+        })
     }
 
     fn score(&self, row: &Row, token: u32) -> u64 {
@@ -128,8 +102,29 @@ impl Scheme for Tournament {
             .sum()
     }
 
+    fn score_batch(
+        &self,
+        windows: &Windows<'_>,
+        which: &[u32],
+        tokens: &[u32],
+        scores: &mut [u64],
+        cells: Option<&mut [u64]>,
+    ) {
+        let mut values = [0; BATCH];
+        let values = &mut values[..tokens.len()];
+        let rows = self.key.prf.rows(Role::A, windows);
+        scores[..tokens.len()].fill(0);
+        for (plane, layers) in self.planes() {
+            rows.values(&self.plane(plane), which, tokens, values);
+            for (score, &value) in scores.iter_mut().zip(&*values) {
+                *score += u64::from((value & (u32::MAX >> (32 - layers))).count_ones());
+            }
+        }
+        fill_cells(&rows, which, tokens, cells);
+    }
+
     fn cell(&self, row: &Row, token: u32) -> u64 {
-        cell_of(row.first(), token)
+        cell_of(row.first().fingerprint(), token)
     }
 
     fn null(&self) -> Null {
@@ -137,6 +132,96 @@ impl Scheme for Tournament {
             trials: self.key.depth,
             numerator: 1,
             bits: 1,
+        }
+    }
+}
+
+/// Above so many tokens it pays to play several layers at once.
+const FEW: usize = 2048;
+
+/// Layers played at once on a large vocabulary.
+const AT_ONCE: u32 = 10;
+
+/// Plays `layers` layers of one plane: bit l of a word is the token's bit in layer l. `mass` need not sum to 1,
+/// and keeps its sum.
+fn play(mass: &mut [f64], words: &[u32], layers: u32, leaves: u32) {
+    if mass.len() <= FEW {
+        kernel::play(mass, words, layers, leaves);
+        return;
+    }
+    // Tokens with the same bits in these layers share their factor: the layers are played by the sums of
+    // such tokens, and then every token takes its factor. The same products in another order.
+    let mut sums = [0.0; 1 << AT_ONCE];
+    let mut factors = [0.0; 1 << AT_ONCE];
+    for first in (0..layers).step_by(AT_ONCE as usize) {
+        let layers = AT_ONCE.min(layers - first);
+        let of = |word: u32| (word >> first & ((1 << layers) - 1)) as usize;
+        let count = 1 << layers;
+        sums[..count].fill(0.0);
+        for (&mass, &word) in mass.iter().zip(words) {
+            sums[of(word)] += mass;
+        }
+        factors[..count].copy_from_slice(&sums[..count]);
+        kernel::play(&mut factors[..count], &NUMBERS[..count], layers, leaves);
+        for (factor, &before) in factors.iter_mut().zip(&sums[..count]) {
+            *factor = if before > 0.0 { *factor / before } else { 0.0 };
+        }
+        for (mass, &word) in mass.iter_mut().zip(words) {
+            *mass *= factors[of(word)];
+        }
+    }
+}
+
+/// The numbers from 0.
+const NUMBERS: [u32; 1 << AT_ONCE] = {
+    let mut numbers = [0; 1 << AT_ONCE];
+    let mut i = 0;
+    while i < numbers.len() {
+        numbers[i] = i as u32;
+        i += 1;
+    }
+    numbers
+};
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rand_chacha::ChaCha8Rng;
+    use rand_core::SeedableRng;
+
+    /// Layer by layer, as the module says it.
+    fn one_by_one(mass: &mut [f64], words: &[u32], layers: u32, leaves: u32) {
+        for layer in 0..layers {
+            let is_one = |word: u32| word >> layer & 1 == 1;
+            let total: f64 = mass.iter().sum();
+            let pairs = mass.iter().zip(words);
+            let one: f64 = pairs.filter(|(_, word)| is_one(**word)).map(|(m, _)| m).sum();
+            let (q, none) = (one / total, 1.0 - one / total);
+            if q > 0.0 && none > 0.0 {
+                let won = (1.0 - none.powi(leaves as i32)) / q;
+                let lost = none.powi(leaves as i32 - 1);
+                for (mass, &word) in mass.iter_mut().zip(words) {
+                    *mass *= if is_one(word) { won } else { lost };
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_tournament_is_the_same_by_any_grouping() {
+        let mut rng = ChaCha8Rng::seed_from_u64(1);
+        for len in [1usize, 2, 7, 8, 50, 2048, 2049, 5000] {
+            for (layers, leaves) in [(1, 2), (9, 2), (10, 2), (30, 2), (32, 3)] {
+                let words: Vec<u32> = (0..len).map(|_| rng.next_u32()).collect();
+                let start: Vec<f64> = (0..len).map(|i| 1.0 / (1 + i * i) as f64).collect();
+                let (mut expected, mut got) = (start.clone(), start);
+                one_by_one(&mut expected, &words, layers, leaves);
+                play(&mut got, &words, layers, leaves);
+                for (a, b) in expected.iter().zip(&got) {
+                    // Of a total of about 1: a tiny mass is the difference of large ones.
+                    assert!((a - b).abs() <= 1e-13, "{len} tokens: {a} and {b}");
+                }
+            }
         }
     }
 }
