@@ -1,6 +1,9 @@
-//! Batches: rows of logits as ndarray views, one sequence a row.
+//! Batches: rows of logits as ndarray views, one sequence a row, on this thread or on a [`Pool`].
 
-use ndarray::{ArrayView1, ArrayView2, ArrayViewMut2};
+use std::cell::RefCell;
+use std::num::NonZeroUsize;
+
+use ndarray::{ArrayView1, ArrayView2, ArrayViewMut1, ArrayViewMut2, Axis};
 use rand_core::Rng;
 
 use crate::candidates::{CandidateBuffer, NoCandidate, Sampling};
@@ -37,37 +40,56 @@ pub enum BatchError {
 }
 
 /// Adds a green list's bonus to every row of `logits` (rows x vocabulary), in place;
-/// `windows` is rows x h.
+/// `windows` is rows x h. Rows may lie in any memory order; those in one piece are not copied.
+///
+/// # Errors
+/// The parts do not fit together; then nothing is changed.
 pub fn bias_rows(
     scheme: &dyn Biaser,
     windows: ArrayView2<'_, u32>,
     mut logits: ArrayViewMut2<'_, f32>,
 ) -> Result<(), BatchError> {
-    check_rows("windows", windows.nrows(), logits.nrows())?;
-    if windows.ncols() != scheme.context_width() {
-        return Err(BatchError::ContextWidth {
-            given: windows.ncols(),
-            wanted: scheme.context_width(),
-        });
-    }
-    for (window, mut row) in windows.rows().into_iter().zip(logits.rows_mut()) {
-        let seed = scheme.row(&contiguous(window));
-        match row.as_slice_mut() {
-            Some(row) => scheme.bias(&seed, row),
-            None => {
-                let mut copy = row.to_vec();
-                scheme.bias(&seed, &mut copy);
-                row.iter_mut().zip(copy).for_each(|(to, from)| *to = from);
-            }
-        }
+    check_windows(scheme, windows, logits.nrows())?;
+    for (window, row) in windows.rows().into_iter().zip(logits.rows_mut()) {
+        bias_row(scheme, window, row);
     }
     Ok(())
 }
 
+fn check_windows(
+    scheme: &dyn Biaser,
+    windows: ArrayView2<'_, u32>,
+    rows: usize,
+) -> Result<(), BatchError> {
+    check_rows("windows", windows.nrows(), rows)?;
+    if windows.ncols() == scheme.context_width() {
+        Ok(())
+    } else {
+        Err(BatchError::ContextWidth {
+            given: windows.ncols(),
+            wanted: scheme.context_width(),
+        })
+    }
+}
+
+fn bias_row(scheme: &dyn Biaser, window: ArrayView1<'_, u32>, mut row: ArrayViewMut1<'_, f32>) {
+    let seed = scheme.row(&contiguous(window));
+    match row.as_slice_mut() {
+        Some(row) => scheme.bias(&seed, row),
+        None => {
+            let mut copy = row.to_vec();
+            scheme.bias(&seed, &mut copy);
+            row.iter_mut().zip(copy).for_each(|(to, from)| *to = from);
+        }
+    }
+}
+
 /// One step of every sequence: row i of `logits` (rows x vocabulary) to the next token of
-/// `sessions[i]`, drawn with `coins[i]` and accepted.
+/// `sessions[i]`, drawn with `coins[i]` and accepted; `tokens` gets one token a row.
 ///
-/// Where a row has no candidate, the rows before it have been accepted and the others not.
+/// # Errors
+/// The parts do not fit together, and nothing has changed; or a row has no candidate: then the rows before it have
+/// been accepted and the others not.
 pub fn sample_rows<R: Rng>(
     sessions: &mut [Session<'_>],
     logits: ArrayView2<'_, f32>,
@@ -87,6 +109,149 @@ pub fn sample_rows<R: Rng>(
         tokens.push(token);
     }
     Ok(())
+}
+
+/// Threads of its own for batches: no other pool of the process is used or waited for.
+#[derive(Debug)]
+pub struct Pool {
+    threads: rayon::ThreadPool,
+}
+
+impl Pool {
+    /// Starts the threads.
+    ///
+    /// # Errors
+    /// The system gives no threads.
+    pub fn new(threads: NonZeroUsize) -> Result<Self, PoolError> {
+        let builder = rayon::ThreadPoolBuilder::new()
+            .num_threads(threads.get())
+            .thread_name(|index| format!("watermark-{index}"));
+        let threads = builder
+            .build()
+            .map_err(|error| PoolError(error.to_string()))?;
+        Ok(Self { threads })
+    }
+
+    /// [`bias_rows`] with the rows spread over the threads: the same result.
+    ///
+    /// # Errors
+    /// As [`bias_rows`].
+    pub fn bias_rows(
+        &self,
+        scheme: &dyn Biaser,
+        windows: ArrayView2<'_, u32>,
+        logits: ArrayViewMut2<'_, f32>,
+    ) -> Result<(), BatchError> {
+        check_windows(scheme, windows, logits.nrows())?;
+        self.threads.install(|| halve(scheme, windows, logits));
+        Ok(())
+    }
+
+    /// [`sample_rows`] with the rows spread over the threads; every thread keeps a buffer.
+    ///
+    /// The tokens are those of [`sample_rows`]. `tokens` has one entry a row.
+    ///
+    /// # Errors
+    /// The parts do not fit together, and nothing has changed; or rows have no candidate: the first of them is
+    /// named, and every row that has a candidate has been accepted.
+    pub fn sample_rows<R: Rng + Send>(
+        &self,
+        sessions: &mut [Session<'_>],
+        logits: ArrayView2<'_, f32>,
+        sampling: &Sampling,
+        coins: &mut [R],
+        tokens: &mut [u32],
+    ) -> Result<(), BatchError> {
+        check_rows("sessions", sessions.len(), logits.nrows())?;
+        check_rows("coins", coins.len(), logits.nrows())?;
+        check_rows("tokens", tokens.len(), logits.nrows())?;
+        let part = Part {
+            first: 0,
+            sessions,
+            logits,
+            coins,
+            tokens,
+        };
+        match self.threads.install(|| part.sample(sampling)) {
+            None => Ok(()),
+            Some(row) => Err(BatchError::NoCandidate { row }),
+        }
+    }
+}
+
+/// The system gives no threads.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("the threads of a pool cannot be started: {0}")]
+pub struct PoolError(String);
+
+/// Rows by halves: no list of jobs, and so no allocation.
+fn halve(scheme: &dyn Biaser, windows: ArrayView2<'_, u32>, mut logits: ArrayViewMut2<'_, f32>) {
+    let rows = logits.nrows();
+    if rows > 1 {
+        let (windows, other_windows) = windows.split_at(Axis(0), rows / 2);
+        let (logits, other_logits) = logits.split_at(Axis(0), rows / 2);
+        rayon::join(
+            || halve(scheme, windows, logits),
+            || halve(scheme, other_windows, other_logits),
+        );
+    } else if rows == 1 {
+        bias_row(scheme, windows.row(0), logits.row_mut(0));
+    }
+}
+
+/// Some rows of a batch.
+struct Part<'a, 'm, R> {
+    first: usize,
+    sessions: &'a mut [Session<'m>],
+    logits: ArrayView2<'a, f32>,
+    coins: &'a mut [R],
+    tokens: &'a mut [u32],
+}
+
+thread_local! {
+    static BUFFER: RefCell<CandidateBuffer> = RefCell::new(CandidateBuffer::default());
+}
+
+impl<R: Rng + Send> Part<'_, '_, R> {
+    /// The first row without a candidate.
+    fn sample(self, sampling: &Sampling) -> Option<usize> {
+        let rows = self.sessions.len();
+        if rows > 1 {
+            let half = rows / 2;
+            let (sessions, other_sessions) = self.sessions.split_at_mut(half);
+            let (logits, other_logits) = self.logits.split_at(Axis(0), half);
+            let (coins, other_coins) = self.coins.split_at_mut(half);
+            let (tokens, other_tokens) = self.tokens.split_at_mut(half);
+            let one = Part {
+                first: self.first,
+                sessions,
+                logits,
+                coins,
+                tokens,
+            };
+            let other = Part {
+                first: self.first + half,
+                sessions: other_sessions,
+                logits: other_logits,
+                coins: other_coins,
+                tokens: other_tokens,
+            };
+            let (one, other) = rayon::join(|| one.sample(sampling), || other.sample(sampling));
+            return one.or(other);
+        }
+        let session = self.sessions.first_mut()?;
+        let logits = contiguous(self.logits.row(0));
+        let sampled = BUFFER.with_borrow_mut(|buffer| {
+            session.sample(&logits, sampling, buffer, &mut self.coins[0])
+        });
+        match sampled {
+            Ok(token) => {
+                self.tokens[0] = token;
+                None
+            }
+            Err(NoCandidate) => Some(self.first),
+        }
+    }
 }
 
 fn check_rows(what: &'static str, given: usize, rows: usize) -> Result<(), BatchError> {
@@ -137,6 +302,11 @@ mod tests {
         assert_ne!(rows, plain);
         let mut batch = plain.clone();
         bias_rows(biaser, windows.view(), batch.view_mut()).unwrap();
+        assert_eq!(batch, rows);
+        let pool = Pool::new(NonZeroUsize::new(2).unwrap()).unwrap();
+        batch.assign(&plain);
+        pool.bias_rows(biaser, windows.view(), batch.view_mut())
+            .unwrap();
         assert_eq!(batch, rows);
         let mut strided = Array2::zeros((3, 45).f());
         strided.assign(&plain);
@@ -192,6 +362,26 @@ mod tests {
             &mut tokens,
         )
         .unwrap();
+        let pool = Pool::new(NonZeroUsize::new(2).unwrap()).unwrap();
+        let mut pooled = [0; 2];
+        pool.sample_rows(
+            &mut [fresh(), fresh()],
+            logits.view(),
+            &sampling,
+            &mut [0, 1].map(ChaCha8Rng::seed_from_u64),
+            &mut pooled,
+        )
+        .unwrap();
+        assert_eq!(pooled[..], tokens);
+        let none = Array2::from_elem((2, 40), f32::NEG_INFINITY);
+        let stopped = pool.sample_rows(
+            &mut [fresh(), fresh()],
+            none.view(),
+            &sampling,
+            &mut coins,
+            &mut pooled,
+        );
+        assert_eq!(stopped, Err(BatchError::NoCandidate { row: 0 }));
         for (row, token) in tokens.iter().enumerate() {
             let mut rng = ChaCha8Rng::seed_from_u64(row as u64);
             let logits = logits.row(row);

@@ -207,6 +207,8 @@ impl Sampling {
 pub struct CandidateBuffer {
     tokens: Vec<u32>,
     weights: Vec<f32>,
+    /// The weights of the tokens that are kept, where not all are.
+    kept: Vec<f32>,
 }
 
 impl CandidateBuffer {
@@ -248,7 +250,7 @@ impl CandidateBuffer {
             return Candidates::dense(&self.weights);
         }
         self.truncate(sampling, all);
-        Candidates::pairs(&self.tokens, &self.weights)
+        Candidates::pairs(&self.tokens, &self.kept)
     }
 
     fn truncate(&mut self, sampling: &Sampling, all: bool) {
@@ -278,11 +280,9 @@ impl CandidateBuffer {
             let kept = self.tokens.iter().take_while(below).count();
             self.tokens.truncate(kept.max(1));
         }
-        self.weights = self
-            .tokens
-            .iter()
-            .map(|&token| self.weights[token as usize])
-            .collect();
+        self.kept.clear();
+        let kept = self.tokens.iter().map(|&token| weights[token as usize]);
+        self.kept.extend(kept);
     }
 }
 

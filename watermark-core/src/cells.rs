@@ -8,8 +8,8 @@ use std::sync::OnceLock;
 
 use sha2::{Digest, Sha256};
 
-use crate::profile::Mark;
 use crate::prf::{BATCH, Windows};
+use crate::profile::Mark;
 
 /// A list of distinct cells, in a fixed order.
 #[derive(Clone, Debug)]
@@ -188,21 +188,30 @@ impl Cells {
         }
     }
 
-    fn score_listed(&self, mark: &Mark, scores: &mut Scores) {
-        let mut tokens = [0; BATCH];
-        let which: [u32; BATCH] = core::array::from_fn(|i| i as u32);
-        let stride = self.context_width + 1;
-        for (batch, ids) in self.ids.chunks(BATCH * stride).enumerate() {
+    /// The cells in batches: their windows and tokens, in the list's order.
+    pub(crate) fn batches(&self) -> impl Iterator<Item = (Windows<'_>, Batch)> {
+        let width = self.context_width;
+        self.ids.chunks(BATCH * (width + 1)).map(move |ids| {
             let windows = Windows {
                 ids,
-                count: ids.len() / stride,
-                stride,
-                width: self.context_width,
+                count: ids.len() / (width + 1),
+                stride: width + 1,
+                width,
             };
-            for (token, cell) in tokens.iter_mut().zip(ids.chunks_exact(stride)) {
-                *token = cell[self.context_width];
+            let mut tokens = [0; BATCH];
+            for (token, cell) in tokens.iter_mut().zip(ids.chunks_exact(width + 1)) {
+                *token = cell[width];
             }
-            let range = batch * BATCH..batch * BATCH + windows.count;
+            (windows, tokens)
+        })
+    }
+
+    fn score_listed(&self, mark: &Mark, scores: &mut Scores) {
+        let which: Batch = core::array::from_fn(|i| i as u32);
+        let mut start = 0;
+        for (windows, tokens) in self.batches() {
+            let range = start..start + windows.count;
+            start = range.end;
             mark.scheme().score_batch(
                 &windows,
                 &which[..windows.count],
@@ -213,6 +222,9 @@ impl Cells {
         }
     }
 }
+
+/// One number a cell of a batch.
+pub(crate) type Batch = [u32; BATCH];
 
 /// The scores of a list of cells under one key.
 #[derive(Clone, Debug)]

@@ -183,7 +183,10 @@ pub(crate) fn words_of_rows(
 ) {
     assert_eq!(places.len(), out.len());
     assert_eq!(which.len(), out.len());
-    dispatch!(Kernel::current(), words_of_rows(keys, which, stream, places, out));
+    dispatch!(
+        Kernel::current(),
+        words_of_rows(keys, which, stream, places, out)
+    );
 }
 
 /// The row of every window. Window i is `ids[i * stride..][..width]`, `width` at most
@@ -360,7 +363,11 @@ mod tests {
         Stream {
             high: rng.next_u32(),
             nonce: [rng.next_u32(), rng.next_u32()],
-            double_rounds: if rng.next_u32() % 4 == 0 { 10 } else { 4 },
+            double_rounds: if rng.next_u32().is_multiple_of(4) {
+                10
+            } else {
+                4
+            },
         }
     }
 
@@ -517,7 +524,10 @@ mod tests {
                         let kept = bits[i / 64] >> (i % 64) & 1 == 1;
                         let time = f64::from(words[i]) / 4_294_967_296.0;
                         let bound = f64::from(limit) * f64::from(weights[i]);
-                        assert!(kept || !(time <= bound), "{kernel:?} misses {i}");
+                        assert!(
+                            kept || bound.is_nan() || time > bound,
+                            "{kernel:?} misses {i}"
+                        );
                         assert!(
                             !kept || time <= bound * 1.00001 + 3e-10,
                             "{kernel:?} keeps {i}: {time} above {bound}"
@@ -556,11 +566,7 @@ mod tests {
                         mask: 255,
                         threshold: rng.next_u32() % 255 + 1,
                     };
-                    (
-                        draw(&mut rng, 8).try_into().unwrap(),
-                        rng.next_u32(),
-                        field,
-                    )
+                    (draw(&mut rng, 8).try_into().unwrap(), rng.next_u32(), field)
                 })
                 .collect();
             let stream = streams(&mut rng);

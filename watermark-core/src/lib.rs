@@ -50,6 +50,7 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+pub mod accounts;
 pub mod anytime;
 pub mod batch;
 pub mod battery;
@@ -70,6 +71,7 @@ pub mod report;
 pub mod sampler;
 pub mod scheme;
 pub mod stats;
+pub mod stream;
 pub mod text;
 pub mod verdict;
 pub mod warning;

@@ -6,7 +6,7 @@
 use sha2::block_api::compress256;
 use zeroize::{ZeroizeOnDrop, Zeroizing};
 
-use crate::kernel::{self, Midstates, Place, Stream};
+use crate::kernel::{self, Midstates, Place, Stream, Threshold, Tiles};
 use crate::key::SlotKey;
 
 /// Widest context: with it the HMAC message still fits one block, so that a row seed costs
@@ -179,6 +179,18 @@ impl RowSeed {
         bytes
     }
 
+    /// The first words of a lane of a provider slot, for measurements and other implementations.
+    pub fn words(&self, lane: Lane, out: &mut [u32]) {
+        let field = Field {
+            lane,
+            plane: 0,
+            bits: 32,
+            slot: Slot::Provider,
+            account: 0,
+        };
+        self.fill(&field, 0, out);
+    }
+
     /// Eight of the bytes, for fingerprints.
     pub(crate) fn fingerprint(&self) -> u64 {
         u64::from(self.key[0]) | u64::from(self.key[1]) << 32
@@ -286,6 +298,26 @@ impl Rows {
     pub(crate) fn fingerprint(&self, row: u32) -> u64 {
         let key = &self.keys[row as usize];
         u64::from(key[0]) | u64::from(key[1]) << 32
+    }
+
+    /// Adds 1 to every account of the tiles whose field for the token is below the threshold.
+    pub(crate) fn tally(
+        &self,
+        row: usize,
+        field: &Field,
+        threshold: u32,
+        token: u32,
+        tiles: &mut Tiles,
+    ) {
+        debug_assert_eq!(field.slot, Slot::Leak);
+        let (place, shift) = field.place(token);
+        let threshold = Threshold {
+            shift,
+            mask: field.mask(),
+            threshold,
+        };
+        let stream = field.stream(self.rounds);
+        kernel::tally(&self.keys[row], &stream, place.block, &threshold, tiles);
     }
 
     /// The field's value for every token, `tokens[i]` in row `which[i]`.

@@ -94,6 +94,13 @@ impl<'m> Session<'m> {
         }
     }
 
+    /// Makes room for so many more tokens, so that accepting them does not allocate.
+    pub fn reserve(&mut self, tokens: usize) {
+        self.tokens.reserve(tokens);
+        self.steps.reserve(tokens);
+        self.met.reserve(tokens);
+    }
+
     /// Switches marking on or off from here on.
     pub fn set_enabled(&mut self, enabled: bool) {
         self.enabled = enabled;

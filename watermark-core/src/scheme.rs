@@ -91,6 +91,11 @@ pub trait Scheme: Send + Sync + fmt::Debug {
     fn as_biaser(&self) -> Option<&dyn Biaser> {
         None
     }
+
+    /// The scheme as a green list whose coins depend on the whole window.
+    fn as_green_list(&self) -> Option<&GreenList> {
+        None
+    }
 }
 
 /// A scheme that adds a constant to the logits of a set of tokens.

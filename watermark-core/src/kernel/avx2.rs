@@ -76,8 +76,8 @@ impl Lanes for Eight {
     unsafe fn swap_bytes(self) -> Self {
         unsafe {
             let order = _mm256_setr_epi8(
-                3, 2, 1, 0, 7, 6, 5, 4, 11, 10, 9, 8, 15, 14, 13, 12, 3, 2, 1, 0, 7, 6, 5, 4, 11, 10,
-                9, 8, 15, 14, 13, 12,
+                3, 2, 1, 0, 7, 6, 5, 4, 11, 10, 9, 8, 15, 14, 13, 12, 3, 2, 1, 0, 7, 6, 5, 4, 11,
+                10, 9, 8, 15, 14, 13, 12,
             );
             Self(_mm256_shuffle_epi8(self.0, order))
         }
@@ -113,9 +113,10 @@ impl Lanes for Eight {
                         _mm256_unpackhi_epi64(b, d),
                     ];
                 }
-                for i in 0..4 {
-                    let low = _mm256_permute2x128_si256::<0x20>(fours[0][i], fours[1][i]);
-                    let high = _mm256_permute2x128_si256::<0x31>(fours[0][i], fours[1][i]);
+                let [first, second] = fours;
+                for (i, (a, b)) in first.into_iter().zip(second).enumerate() {
+                    let low = _mm256_permute2x128_si256::<0x20>(a, b);
+                    let high = _mm256_permute2x128_si256::<0x31>(a, b);
                     for (block, value) in [(i, low), (i + 4, high)] {
                         let at = block * 16 + 8 * half;
                         _mm256_storeu_si256(out[at..at + 8].as_mut_ptr().cast(), value);
@@ -131,5 +132,66 @@ super::lanes::entry_points!(Eight, "avx2");
 /// [`super::add_where`].
 #[target_feature(enable = "avx2")]
 pub(super) fn add_where(logits: &mut [f32], mask: &[u32], delta: f32) {
-    slices::add_where(logits, mask, delta);
+    let (whole, rest) = logits.as_chunks_mut::<32>();
+    let bits: [__m256i; 4] = core::array::from_fn(|i| {
+        let first = 8 * i as i32;
+        let ones = _mm256_set1_epi32(1);
+        let lanes = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
+        _mm256_sllv_epi32(ones, _mm256_add_epi32(lanes, _mm256_set1_epi32(first)))
+    });
+    let by = _mm256_set1_ps(delta);
+    // Adding -0 changes nothing, not even -0; a masked store would cost ten times as much on some machines.
+    let nothing = _mm256_set1_ps(-0.0);
+    for (logits, &word) in whole.iter_mut().zip(mask) {
+        let word = _mm256_set1_epi32(word as i32);
+        for (logits, bits) in logits.as_chunks_mut::<8>().0.iter_mut().zip(bits) {
+            let set = _mm256_cmpeq_epi32(_mm256_and_si256(word, bits), bits);
+            let by = _mm256_blendv_ps(nothing, by, _mm256_castsi256_ps(set));
+            // SAFETY: eight floats are read and written, unaligned.
+            unsafe {
+                let x = _mm256_loadu_ps(logits.as_ptr());
+                _mm256_storeu_ps(logits.as_mut_ptr(), _mm256_add_ps(x, by));
+            }
+        }
+    }
+    if !rest.is_empty() {
+        slices::add_where(rest, &mask[whole.len()..], delta);
+    }
+}
+
+/// [`super::below`]: fields of bytes and half words are compared where they stand.
+#[target_feature(enable = "avx2")]
+pub(super) fn below(words: &[u32], bits: u32, threshold: u32, mask: &mut [u32]) {
+    match bits {
+        8 => {
+            let most = _mm256_set1_epi8((threshold - 1) as i8);
+            for (mask, words) in mask.iter_mut().zip(words.as_chunks::<8>().0) {
+                // SAFETY: eight words are read, unaligned.
+                let x = unsafe { _mm256_loadu_si256(words.as_ptr().cast()) };
+                let below = _mm256_cmpeq_epi8(_mm256_min_epu8(x, most), x);
+                *mask = _mm256_movemask_epi8(below) as u32;
+            }
+        }
+        16 => {
+            let most = _mm256_set1_epi16((threshold - 1) as i16);
+            for (mask, words) in mask.iter_mut().zip(words.as_chunks::<16>().0) {
+                let [low, high] = [0, 8].map(|at| {
+                    // SAFETY: eight words are read, unaligned, at 0 and at 8 of sixteen.
+                    let x = unsafe { _mm256_loadu_si256(words.as_ptr().add(at).cast()) };
+                    _mm256_cmpeq_epi16(_mm256_min_epu16(x, most), x)
+                });
+                // Packing takes 64 bits of each by turns.
+                let packed = _mm256_packs_epi16(low, high);
+                let below = _mm256_permute4x64_epi64::<0b11_01_10_00>(packed);
+                *mask = _mm256_movemask_epi8(below) as u32;
+            }
+        }
+        _ => slices::below(words, bits, threshold, mask),
+    }
+}
+
+/// [`super::play`], with the lanes of [`slices::play`] in two registers.
+#[target_feature(enable = "avx2")]
+pub(super) fn play(mass: &mut [f64], words: &[u32], layers: u32, leaves: u32) {
+    slices::play(mass, words, layers, leaves);
 }

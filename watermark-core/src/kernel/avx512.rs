@@ -57,8 +57,10 @@ impl Lanes for Sixteen {
     }
     #[inline(always)]
     unsafe fn swap_bytes(self) -> Self {
-        let order = _mm_set_epi8(12, 13, 14, 15, 8, 9, 10, 11, 4, 5, 6, 7, 0, 1, 2, 3);
-        Self(unsafe { _mm512_shuffle_epi8(self.0, _mm512_broadcast_i32x4(order)) })
+        unsafe {
+            let order = _mm_set_epi8(12, 13, 14, 15, 8, 9, 10, 11, 4, 5, 6, 7, 0, 1, 2, 3);
+            Self(_mm512_shuffle_epi8(self.0, _mm512_broadcast_i32x4(order)))
+        }
     }
     #[inline(always)]
     unsafe fn xor3(self, b: Self, c: Self) -> Self {
@@ -114,28 +116,24 @@ impl Lanes for Sixteen {
 
 super::lanes::entry_points!(Sixteen, "avx2,avx512f,avx512bw,avx512dq,avx512vl");
 
-/// [`super::add_where`].
+/// [`super::add_where`]. Half a line at a time: rows of logits need not start at a line, and then every load of
+/// a whole line takes two.
 #[target_feature(enable = "avx2,avx512f,avx512bw,avx512dq,avx512vl")]
 pub(super) fn add_where(logits: &mut [f32], mask: &[u32], delta: f32) {
-    let delta = _mm512_set1_ps(delta);
-    let (whole, rest) = logits.as_chunks_mut::<16>();
-    for (half, logits) in whole.iter_mut().enumerate() {
-        let bits = (mask[half / 2] >> (16 * (half & 1))) as u16;
-        // SAFETY: sixteen floats are read and written, unaligned.
-        unsafe {
-            let x = _mm512_loadu_ps(logits.as_ptr());
-            _mm512_storeu_ps(logits.as_mut_ptr(), _mm512_mask_add_ps(x, bits, x, delta));
-        }
+    super::avx2::add_where(logits, mask, delta);
+}
+
+/// [`super::below`]: fields of bytes and half words are compared where they stand.
+#[target_feature(enable = "avx2,avx512f,avx512bw,avx512dq,avx512vl")]
+pub(super) fn below(words: &[u32], bits: u32, threshold: u32, mask: &mut [u32]) {
+    match bits {
+        8 | 16 => super::avx2::below(words, bits, threshold, mask),
+        _ => slices::below(words, bits, threshold, mask),
     }
-    if !rest.is_empty() {
-        let half = whole.len();
-        let bits = (mask[half / 2] >> (16 * (half & 1))) as u16;
-        let there = (1u16 << rest.len()) - 1;
-        // SAFETY: the masked load and store touch only the floats that are there.
-        unsafe {
-            let x = _mm512_maskz_loadu_ps(there, rest.as_ptr());
-            let sum = _mm512_mask_add_ps(x, bits, x, delta);
-            _mm512_mask_storeu_ps(rest.as_mut_ptr(), there, sum);
-        }
-    }
+}
+
+/// [`super::play`].
+#[target_feature(enable = "avx2,avx512f,avx512bw,avx512dq,avx512vl")]
+pub(super) fn play(mass: &mut [f64], words: &[u32], layers: u32, leaves: u32) {
+    slices::play(mass, words, layers, leaves);
 }

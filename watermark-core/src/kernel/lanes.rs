@@ -115,17 +115,13 @@ pub(super) unsafe fn keystream<V: Lanes>(
         let mut numbers = [[0; MOST]; 2];
         let mut rest = [0; MOST * 16];
         for (index, out) in (0u64..).zip(out.chunks_mut(16 * V::N)) {
-            for lane in 0..V::N {
-                let number = first + index * V::N as u64 + lane as u64;
-                numbers[0][lane] = number as u32;
-                numbers[1][lane] = (number >> 32) as u32;
+            let [low, high] = &mut numbers;
+            let lanes = low.iter_mut().zip(high).take(V::N);
+            for (number, (low, high)) in (first + index * V::N as u64..).zip(lanes) {
+                *low = number as u32;
+                *high = (number >> 32) as u32;
             }
-            let words = block(
-                &key,
-                V::load(&numbers[0]),
-                V::load(&numbers[1]),
-                stream,
-            );
+            let words = block(&key, V::load(&numbers[0]), V::load(&numbers[1]), stream);
             if out.len() == 16 * V::N {
                 V::store_blocks(&words, out);
             } else {
@@ -385,18 +381,8 @@ macro_rules! entry_points {
         }
 
         #[target_feature(enable = $features)]
-        pub(super) fn below(words: &[u32], bits: u32, threshold: u32, mask: &mut [u32]) {
-            slices::below(words, bits, threshold, mask);
-        }
-
-        #[target_feature(enable = $features)]
         pub(super) fn may_win(words: &[u32], weights: &[f32], limit: f32, out: &mut [u64]) {
             slices::may_win(words, weights, limit, out);
-        }
-
-        #[target_feature(enable = $features)]
-        pub(super) fn play(mass: &mut [f64], words: &[u32], layers: u32, leaves: u32) {
-            slices::play(mass, words, layers, leaves);
         }
 
         #[target_feature(enable = $features)]

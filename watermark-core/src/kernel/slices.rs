@@ -16,8 +16,8 @@ pub(super) fn add_where(logits: &mut [f32], mask: &[u32], delta: f32) {
         bits
     };
     let add = |logit: &mut f32, word: u32, bit: u32| {
-        let with = *logit + delta;
-        *logit = if word & bit == bit { with } else { *logit };
+        // Adding -0 changes nothing, not even -0.
+        *logit += if word & bit == bit { delta } else { -0.0 };
     };
     let (whole, rest) = logits.as_chunks_mut::<32>();
     for (logits, &word) in whole.iter_mut().zip(mask) {
@@ -133,17 +133,20 @@ pub(super) fn largest(weights: &[f32]) -> f32 {
 /// lanes, so that the order of additions is the same in every kernel.
 #[inline(always)]
 pub(super) fn play(mass: &mut [f64], words: &[u32], layers: u32, leaves: u32) {
-    let (mut won, mut lost) = (1.0, 1.0);
+    let (mut won, mut lost) = (1.0f64, 1.0f64);
     // Layer by layer the bit in question is shifted down; before the first layer all factors are 1.
     for layer in 0..=layers {
         let (mut one, mut all) = ([0.0; 8], [0.0; 8]);
         let before = layer.max(1) - 1;
+        // By masks: a choice becomes a branch on random bits otherwise.
+        let ones = |word: u32, bit: u32| (u64::from(word >> bit) & 1).wrapping_neg();
         let mut step = |mass: &mut f64, word: u32, lane: usize| {
-            let by = if word >> before & 1 == 1 { won } else { lost };
+            let mask = ones(word, before);
+            let by = f64::from_bits(won.to_bits() & mask | lost.to_bits() & !mask);
             let now = *mass * by;
             *mass = now;
             all[lane] += now;
-            one[lane] += if word >> (layer & 31) & 1 == 1 { now } else { 0.0 };
+            one[lane] += f64::from_bits(now.to_bits() & ones(word, layer & 31));
         };
         let (whole, rest) = mass.as_chunks_mut::<8>();
         let (whole_words, rest_words) = words.as_chunks::<8>();
@@ -155,9 +158,7 @@ pub(super) fn play(mass: &mut [f64], words: &[u32], layers: u32, leaves: u32) {
         for (lane, (mass, &word)) in rest.iter_mut().zip(rest_words).enumerate() {
             step(mass, word, lane);
         }
-        let sum = |x: [f64; 8]| {
-            ((x[0] + x[4]) + (x[2] + x[6])) + ((x[1] + x[5]) + (x[3] + x[7]))
-        };
+        let sum = |x: [f64; 8]| ((x[0] + x[4]) + (x[2] + x[6])) + ((x[1] + x[5]) + (x[3] + x[7]));
         let q = sum(one) / sum(all);
         let none = 1.0 - q;
         // A layer that all or none of the mass has decides nothing.

@@ -10,7 +10,7 @@ use rand_core::Rng;
 
 use super::{Biaser, Null, Row, Scheme, cell_of, fill_cells};
 use crate::candidates::Candidates;
-use crate::kernel;
+use crate::kernel::{self, Tiles};
 use crate::prf::{BATCH, Binding, Field, Lane, Prf, Role, RowSeed, Windows};
 use crate::scheme::MASK_STEP;
 
@@ -154,6 +154,18 @@ impl GreenList {
     }
 }
 
+impl GreenList {
+    /// Adds 1 to the count of every account of the tiles under which a cell is green, for a batch of cells.
+    pub(crate) fn tally(&self, windows: &Windows<'_>, tokens: &[u32], tiles: &mut [Tiles]) {
+        let rows = self.key.prf.rows(Role::A, windows);
+        for tiles in tiles {
+            for (row, &token) in tokens.iter().enumerate() {
+                rows.tally(row, &self.field, self.key.share.threshold, token, tiles);
+            }
+        }
+    }
+}
+
 impl Scheme for GreenList {
     fn context_width(&self) -> usize {
         self.key.width()
@@ -210,6 +222,10 @@ impl Scheme for GreenList {
     }
 
     fn as_biaser(&self) -> Option<&dyn Biaser> {
+        Some(self)
+    }
+
+    fn as_green_list(&self) -> Option<&GreenList> {
         Some(self)
     }
 }
@@ -384,5 +400,4 @@ mod tests {
             assert_eq!(share(bad), None, "{bad}");
         }
     }
-
 }

@@ -14,7 +14,7 @@ use rand_core::Rng;
 
 use super::{Null, Row, Scheme, cell_of, fill_cells};
 use crate::candidates::Candidates;
-use crate::fixed::neg_ln_q24;
+use crate::fixed::{add_neg_ln_q24, neg_ln_q24};
 use crate::kernel;
 use crate::prf::{BATCH, Binding, Field, Lane, Prf, Role, RowSeed, Windows};
 
@@ -91,9 +91,7 @@ impl Gumbel {
             }
             Some(tokens) => {
                 let mut words = [0; BATCH];
-                let pieces = tokens
-                    .chunks(BATCH)
-                    .zip(candidates.weights().chunks(BATCH));
+                let pieces = tokens.chunks(BATCH).zip(candidates.weights().chunks(BATCH));
                 for (first, (tokens, weights)) in (0..).step_by(BATCH).zip(pieces) {
                     let words = &mut words[..tokens.len()];
                     seed.values(&self.field, tokens, words);
@@ -188,16 +186,13 @@ impl Scheme for Gumbel {
         let values = &mut values[..tokens.len()];
         let rows = self.key.prf.rows(Role::A, windows);
         rows.values(&self.field, which, tokens, values);
-        for (score, &value) in scores.iter_mut().zip(&*values) {
-            *score = neg_ln_q24(value);
-        }
+        scores[..tokens.len()].fill(0);
+        add_neg_ln_q24(values, scores);
         fill_cells(&rows, which, tokens, cells);
         if self.key.dual_key {
             let rows = self.key.prf.rows(Role::B, windows);
             rows.values(&self.field, which, tokens, values);
-            for (score, &value) in scores.iter_mut().zip(&*values) {
-                *score += neg_ln_q24(value);
-            }
+            add_neg_ln_q24(values, scores);
         }
     }
 

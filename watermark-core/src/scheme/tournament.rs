@@ -195,7 +195,10 @@ mod tests {
             let is_one = |word: u32| word >> layer & 1 == 1;
             let total: f64 = mass.iter().sum();
             let pairs = mass.iter().zip(words);
-            let one: f64 = pairs.filter(|(_, word)| is_one(**word)).map(|(m, _)| m).sum();
+            let one: f64 = pairs
+                .filter(|(_, word)| is_one(**word))
+                .map(|(m, _)| m)
+                .sum();
             let (q, none) = (one / total, 1.0 - one / total);
             if q > 0.0 && none > 0.0 {
                 let won = (1.0 - none.powi(leaves as i32)) / q;
