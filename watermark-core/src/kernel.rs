@@ -1,8 +1,8 @@
 //! The machine code behind the keyed function: portable, AVX2 and AVX-512, chosen at run time.
 //!
 //! Every kernel gives the same words, masks and sums, bit for bit; they differ in speed only. The
-//! portable one, whose words are rand_chacha's and sha2's, is the oracle of the others
-//! (`tests/kernels.rs`). ChaCha and SHA-256 are written once, over [`lanes::Lanes`]: a vector of
+//! portable one, whose words are those of rand_chacha and sha2, is the oracle of the others
+//! (this module's tests). ChaCha and SHA-256 are written once, over `lanes::Lanes`: a vector of
 //! N words, one a lane. All of the library's `unsafe` code for vectors is in this module, for two
 //! reasons: a function compiled for AVX2 or AVX-512 may run only where the processor has it, which
 //! [`Kernel`] guarantees by construction; and loads and stores take pointers, whose lengths are

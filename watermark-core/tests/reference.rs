@@ -70,7 +70,7 @@ proptest! {
         let scheme = mark.scheme();
         let window = &window[..scheme.context_width()];
         let row = scheme.row(window);
-        let seeds: Vec<[u8; 32]> = row.seeds().iter().map(|seed| seed.to_bytes()).collect();
+        let seeds: Vec<[u8; 32]> = row.seeds().iter().map(watermark_core::prf::RowSeed::to_bytes).collect();
         prop_assert_eq!(seeds, plain.row(window));
         for &token in &tokens {
             prop_assert_eq!(scheme.score(&row, token), plain.score(window, token));
