@@ -1,5 +1,6 @@
 //! The commands of `watermark-eval`.
 
+pub(crate) mod bench;
 pub(crate) mod cycle;
 pub(crate) mod embed;
 pub(crate) mod null;

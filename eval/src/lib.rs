@@ -4,6 +4,7 @@
 //! teacher -> transcripts -> student (and a control student) -> its generations -> test
 //! ```
 
+pub mod bench;
 pub mod demo;
 pub mod embedded;
 pub mod files;

@@ -29,6 +29,8 @@ enum Command {
     Cycle(command::cycle::Cycle),
     /// Which test finds a trained student with how few tokens.
     Study(command::study::StudyCommand),
+    /// What a step of writing and a token of reading cost.
+    Bench(command::bench::Bench),
     /// Count false alarms of every scheme on held-out human text, a fresh key a trial.
     Null(command::null::Null),
 }
@@ -49,6 +51,7 @@ fn main() -> ExitCode {
         Command::Sample(command) => command.run(),
         Command::Cycle(command) => command.run(),
         Command::Study(command) => command.run(),
+        Command::Bench(command) => command.run(),
         Command::Null(command) => command.run(),
     };
     match result {

@@ -1,0 +1,114 @@
+//! Tokens read under one key, cells under many, and whose copy leaked.
+
+use std::hint::black_box;
+use std::num::NonZeroUsize;
+
+use rand_chacha::ChaCha8Rng;
+use rand_core::{Rng, SeedableRng};
+use watermark_core::accounts;
+use watermark_core::cells::Cells;
+use watermark_core::prf::Slot;
+use watermark_core::profile::{Profile, SchemeSpec};
+use watermark_core::stream::Stream;
+use watermark_core::window::Exhibit;
+
+use super::{Extent, Item, Times, VOCABULARY, green, gumbel, measure, slot, tournament};
+
+/// Tokens that repeat as natural ones do: a token of rank r about as often as 1/r, in runs that come again.
+pub(super) fn tokens(count: usize, rng: &mut ChaCha8Rng) -> Vec<u32> {
+    let ln = (VOCABULARY as f64).ln();
+    let mut text: Vec<u32> = Vec::with_capacity(count);
+    while text.len() < count {
+        let r = rng.next_u32();
+        // One step in fifty copies twenty tokens from anywhere before.
+        if r % 50 == 0 && text.len() > 20 {
+            let from = rng.next_u32() as usize % (text.len() - 20);
+            text.extend_from_within(from..from + 20);
+        } else {
+            let u = f64::from(rng.next_u32()) / 4_294_967_296.0;
+            text.push(((u * ln).exp() as u32).min(VOCABULARY as u32) - 1);
+        }
+    }
+    text.truncate(count);
+    text
+}
+
+fn cells(count: usize) -> Cells {
+    let mut rng = ChaCha8Rng::seed_from_u64(3);
+    let mut exhibit = Exhibit::new(4);
+    // Uniform tokens: as good as every cell is a new one.
+    let tokens: Vec<u32> = (0..count + 4)
+        .map(|_| rng.next_u32() % VOCABULARY as u32)
+        .collect();
+    exhibit.push(&tokens);
+    exhibit.cells().clone()
+}
+
+pub(super) fn reads(extent: &Extent, hear: &dyn Fn(&str)) -> Times {
+    let text = tokens(extent.tokens, &mut ChaCha8Rng::seed_from_u64(2));
+    let cells = cells(extent.cells);
+    let leak = Profile {
+        slot: Slot::Leak,
+        ..Profile::new(
+            "leak",
+            SchemeSpec::Greenlist {
+                context_width: 4,
+                gamma: 0.5,
+                delta: 2.0,
+            },
+        )
+    };
+    let null = leak
+        .bind_account(&slot(), 1)
+        .expect("valid")
+        .scheme()
+        .null();
+    let marks = [
+        ("detectGreenNs", green(0.25)),
+        ("detectGumbelNs", gumbel()),
+        ("detectTournamentNs", tournament()),
+    ];
+    let mut items: Vec<Item<'_>> = Vec::new();
+    for (name, mark) in &marks {
+        let text = &text;
+        items.push(Item {
+            name,
+            calls: 1,
+            scale: 1e9 / extent.tokens as f64,
+            step: Box::new(move || {
+                let mut stream = Stream::new(mark);
+                for segment in text.chunks(1000) {
+                    stream.push(black_box(segment)).expect("in memory");
+                }
+                black_box(stream.finish().expect("in memory").test(mark));
+            }),
+        });
+    }
+    // Sorted once, as for every list that is read under many keys.
+    black_box(cells.digest());
+    let (mark, cells) = (&marks[0].1, &cells);
+    items.push(Item {
+        name: "cellKeyNs",
+        calls: 10,
+        scale: 1e9 / cells.len() as f64,
+        step: Box::new(move || {
+            black_box(cells.scores(mark));
+        }),
+    });
+    let leak = &leak;
+    for (name, count) in [
+        ("accountTile1000Seconds", 1000),
+        ("accounts24kSeconds", 24_000),
+    ] {
+        items.push(Item {
+            name,
+            calls: 1,
+            scale: 1.0,
+            step: Box::new(move || {
+                let scores = accounts::scores(leak, &slot(), cells, count, NonZeroUsize::MIN);
+                black_box(accounts::rank(null, &scores.expect("valid")));
+            }),
+        });
+    }
+    measure(items, extent.rounds, hear)
+}
