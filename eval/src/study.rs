@@ -4,30 +4,29 @@
 //! test reads them at growing budgets. An innocent student (trained on unmarked text) and another
 //! one, from other unmarked text and another first state, are the control and the reference.
 //!
-//! [`make`] trains and asks, and keeps everything; [`read`] only reads, in minutes.
+//! [`make`] trains and keeps everything; [`read`] asks and reads.
 
 use std::num::NonZeroUsize;
 
 use rand_core::Rng;
 use serde::{Deserialize, Serialize};
-use watermark_core::battery::Battery;
 use watermark_core::candidates::Sampling;
-use watermark_core::detect::{Score, Test, TestId};
 use watermark_core::key::{Epoch, MasterKey, SlotKey};
-use watermark_core::openweights::ScoredText;
-use watermark_core::profile::{Mark, Profile, ProfileError};
-use watermark_core::regime::{Chosen, ExactWindows};
-use watermark_core::stats::LnP;
-use watermark_core::stats::evalue::Mixture;
-use watermark_core::window::Exhibit;
+use watermark_core::profile::{Profile, ProfileError};
+use watermark_core::regime::ExactWindows;
 
 use crate::generate::{Answer, Generation, coins, generate};
 use crate::measure::Texture;
 use crate::model::{Model, ModelError};
-use crate::reading::{ReadError, scored};
+use crate::reading::ReadError;
 use crate::store::{Store, StoreError};
 use crate::student::{DOCUMENT_START, Student, StudentConfig};
 use crate::training::TrainingError;
+
+mod decoys;
+mod points;
+
+use points::{Read, Shared};
 
 /// What is studied.
 #[derive(Clone, Debug, Serialize)]
@@ -45,7 +44,7 @@ pub struct Study {
     pub answer_tokens: usize,
     /// Answers that a student is asked for.
     pub questions: usize,
-    /// Keys that nobody used.
+    /// Keys that nobody used: so many on the first seed, a fifth of them on the others.
     pub decoys: usize,
     /// Entries kept of a distribution.
     pub top: usize,
@@ -296,7 +295,7 @@ pub struct Point {
     pub seed: u64,
     /// Which test.
     pub test: String,
-    /// Rotation of the answers' order.
+    /// Rotation of the order of answers or texts.
     pub rotation: usize,
     /// Tokens of the suspect, or positions of neutral text read.
     pub tokens: u64,
@@ -308,7 +307,31 @@ pub struct Point {
     pub z: f64,
 }
 
-/// Decoys of one test of one suspect.
+/// Whose text is read under keys that nobody used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Suspect {
+    /// A student of marked text alone.
+    Marked,
+    /// A student of unmarked text.
+    Control,
+    /// The teacher without a mark: no student at all.
+    Clean,
+}
+
+impl Suspect {
+    /// In tables.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Marked => "marked student",
+            Self::Control => "control student",
+            Self::Clean => "clean model",
+        }
+    }
+}
+
+/// One test of one suspect under keys that nobody used.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Calibration {
@@ -316,6 +339,8 @@ pub struct Calibration {
     pub profile: String,
     /// Seed.
     pub seed: u64,
+    /// Whose text.
+    pub suspect: Suspect,
     /// Which test.
     pub test: String,
     /// Decoys.
@@ -324,9 +349,17 @@ pub struct Calibration {
     pub ks_p_log10: f64,
     /// Mean and standard deviation of their standard scores.
     pub z: [f64; 2],
+    /// How many of their p-values are at most 1e-2, 1e-3, 1e-5.
+    pub alarms: [usize; 3],
     /// Place of the key in use among them, 1 for the most striking.
     pub rank: usize,
+    /// log10 of their p-values, ascending, where a figure is drawn of them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub p_log10: Vec<f32>,
 }
+
+/// The name of the practice that counts repeats, among the tests.
+pub const REPEATS: &str = "invalid: repeats counted";
 
 /// What a study found.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -340,20 +373,6 @@ pub struct Findings {
     pub textures: Vec<(String, u64, Texture, Texture)>,
 }
 
-/// Orders in which the answers are taken.
-pub const ROTATIONS: usize = 4;
-
-/// Budgets: six to a factor of ten.
-fn budgets(all: usize) -> Vec<usize> {
-    let mut budgets: Vec<usize> = (0..)
-        .map(|step| 10f64.powf(f64::from(step) / 8.0).round() as usize)
-        .take_while(|&n| n < all)
-        .chain([all])
-        .collect();
-    budgets.dedup();
-    budgets
-}
-
 /// Reads every student with every test.
 ///
 /// # Errors
@@ -363,34 +382,22 @@ pub fn read(
     cast: &Cast<'_>,
     hear: &(dyn Fn(usize, usize, &str) + Sync),
 ) -> Result<Findings, StudyError> {
-    let of = study.seeds.len() * study.roles().len();
+    let of = study.seeds.len() * study.profiles.len() * (study.shares.len() + 1);
     let mut findings = Findings::default();
     let mut done = 0;
-    for &seed in &study.seeds {
+    for (place, &seed) in study.seeds.iter().enumerate() {
         let reference = study.train(cast, seed, Role::Reference)?;
         let control = study.train(cast, seed, Role::Control)?;
         let others = texts(&study.text(cast, seed, None, "other")?);
         let plain = study.text(cast, seed, None, "plain")?;
-        let neutral = |model: &dyn Model| {
-            scored(
-                model,
-                cast.neutral,
-                DOCUMENT_START,
-                study.top,
-                cast.threads,
-                &|_| (),
-            )
-        };
-        let reference_reads = neutral(&reference)?;
-        let shared = Shared {
-            study,
-            cast,
-            seed,
-            reference: &reference,
-            reference_reads: &reference_reads,
-            others: &others,
-        };
+        let shared = Shared::new(study, cast, seed, &reference, &others)?;
         let innocent = Read::of(&shared, &control, "control")?;
+        let clean: Vec<Vec<u32>> = texts(&plain).into_iter().take(study.questions).collect();
+        let decoys = if place == 0 {
+            study.decoys
+        } else {
+            study.decoys.div_ceil(5)
+        };
         for profile in &study.profiles {
             let marked = study.text(cast, seed, Some(profile), "")?;
             findings.textures.push((
@@ -399,18 +406,28 @@ pub fn read(
                 Texture::of(&marked),
                 Texture::of(&plain),
             ));
-            let mark = profile.bind(&slot(seed))?;
+            let keys = decoys::Keys::of(profile, seed, decoys)?;
             let mut logs = ExactWindows::new(profile.context_width());
             marked.iter().for_each(|answer| logs.push(&answer.tokens));
-            shared.points(&mark, 0.0, &innocent, &logs, &mut findings.points);
+            hear(done, of, &format!("s{seed}-{}: control", profile.id));
+            findings
+                .points
+                .extend(shared.points(keys.in_use(), 0.0, &innocent, &logs));
+            let found = &mut findings.calibrations;
+            found.extend(shared.calibrate(&keys, Suspect::Control, &innocent, place == 0));
+            found.extend(shared.calibrate_text(&keys, Suspect::Clean, &clean));
+            done += 1;
             for &share in &study.shares {
                 let role = Role::Suspect { profile, share };
                 hear(done, of, &role.name(seed));
                 let student = study.train(cast, seed, role)?;
                 let suspect = Read::of(&shared, &student, &role.name(seed))?;
-                shared.points(&mark, share, &suspect, &logs, &mut findings.points);
+                findings
+                    .points
+                    .extend(shared.points(keys.in_use(), share, &suspect, &logs));
                 if share == 1.0 {
-                    shared.calibrate(&mark, &suspect, &mut findings.calibrations)?;
+                    let found = &mut findings.calibrations;
+                    found.extend(shared.calibrate(&keys, Suspect::Marked, &suspect, false));
                 }
                 done += 1;
             }
@@ -421,243 +438,4 @@ pub fn read(
 
 fn texts(answers: &[Answer]) -> Vec<Vec<u32>> {
     answers.iter().map(|answer| answer.tokens.clone()).collect()
-}
-
-struct Shared<'a> {
-    study: &'a Study,
-    cast: &'a Cast<'a>,
-    seed: u64,
-    reference: &'a Student,
-    reference_reads: &'a [ScoredText],
-    /// Unmarked text of the teacher that no suspect was trained on.
-    others: &'a [Vec<u32>],
-}
-
-/// What a student says and how it reads.
-struct Read {
-    answers: Vec<Vec<u32>>,
-    /// The reference on the answers.
-    expected: Vec<ScoredText>,
-    /// The student on neutral text.
-    neutral: Vec<ScoredText>,
-}
-
-impl Read {
-    fn of(shared: &Shared<'_>, student: &Student, name: &str) -> Result<Self, StudyError> {
-        let Shared {
-            study, cast, seed, ..
-        } = *shared;
-        let answers = texts(&study.ask(cast, seed, name, student)?);
-        let reads = |model: &dyn Model, texts: &[Vec<u32>]| {
-            scored(
-                model,
-                texts,
-                DOCUMENT_START,
-                study.top,
-                cast.threads,
-                &|_| (),
-            )
-        };
-        Ok(Self {
-            expected: reads(shared.reference, &answers)?,
-            neutral: reads(student, cast.neutral)?,
-            answers,
-        })
-    }
-}
-
-impl Shared<'_> {
-    fn exhibit<'t>(&self, width: usize, answers: impl Iterator<Item = &'t Vec<u32>>) -> Exhibit {
-        let mut exhibit = Exhibit::new(width);
-        let openings = self.cast.openings;
-        openings.iter().for_each(|opening| exhibit.exclude(opening));
-        for (index, answer) in answers.enumerate() {
-            exhibit.push_from((index % openings.len()) as u32, answer);
-        }
-        exhibit
-    }
-
-    fn points(
-        &self,
-        mark: &Mark,
-        share: f64,
-        read: &Read,
-        logs: &ExactWindows,
-        points: &mut Vec<Point>,
-    ) {
-        let width = mark.scheme().context_width();
-        let all = read.answers.len();
-        let point = |test: &str, rotation, tokens, cells, p: f64, z| Point {
-            profile: mark.profile().id.clone(),
-            share,
-            seed: self.seed,
-            test: test.to_owned(),
-            rotation,
-            tokens,
-            cells,
-            p_log10: p,
-            z,
-        };
-        for rotation in 0..ROTATIONS {
-            let order: Vec<usize> = (0..all)
-                .map(|i| (i + rotation * all / ROTATIONS) % all)
-                .collect();
-            for budget in budgets(all) {
-                let taken = &order[..budget];
-                let exhibit = self.exhibit(width, taken.iter().map(|&i| &read.answers[i]));
-                let tokens = exhibit.counts().tokens;
-                let mut push = |test: &Test| {
-                    points.push(point(
-                        test.id.name(),
-                        rotation,
-                        tokens,
-                        test.n_scored,
-                        test.p.log10(),
-                        test.z,
-                    ));
-                };
-                let closed = Battery::closed(mark, &exhibit).tests(mark);
-                closed.iter().for_each(&mut push);
-                let expected: Vec<ScoredText> =
-                    taken.iter().map(|&i| read.expected[i].clone()).collect();
-                if let Ok(battery) = Battery::reference(mark, &exhibit, &expected) {
-                    battery.tests(mark).iter().for_each(&mut push);
-                }
-                let corpus = Battery::corpus(mark, &exhibit, self.others);
-                corpus.tests(mark).iter().for_each(&mut push);
-                if let Ok(chosen) = Chosen::of(mark, &exhibit, logs) {
-                    push(&chosen.first(mark, tokens / 4));
-                    let e = chosen.e_value(mark);
-                    points.push(point(
-                        "supervised-e",
-                        rotation,
-                        tokens,
-                        chosen.len() as u64,
-                        -e.log10(),
-                        0.0,
-                    ));
-                }
-                // Published: every window once, with the token that followed it first.
-                let mut met = std::collections::HashSet::new();
-                let cells = exhibit.cells();
-                let first = cells.filter(|index| met.insert(cells.get(index).0.to_vec()));
-                let null = mark.scheme().null();
-                let test =
-                    Test::from_score(TestId::ClosedCells, null, Score::of(&first.scores(mark)));
-                points.push(point(
-                    "published-windows",
-                    rotation,
-                    tokens,
-                    test.n_scored,
-                    test.p.log10(),
-                    test.z,
-                ));
-                let Score { cells, sum } = Score::of(&cells.scores(mark));
-                let e = Mixture::standard(null).ln_e(cells, sum);
-                points.push(point("any-time", rotation, tokens, cells, -e.log10(), 0.0));
-            }
-        }
-        let all = read.neutral.len();
-        for budget in budgets(all) {
-            let suspect = &read.neutral[..budget];
-            let reference = &self.reference_reads[..budget];
-            let tokens = suspect.iter().map(|text| text.tokens().len() as u64).sum();
-            let mut batteries = vec![Battery::argmax(mark, suspect), Battery::soft(mark, suspect)];
-            batteries.extend(Battery::contrast(mark, suspect, &[reference]));
-            for battery in batteries {
-                for test in battery.tests(mark) {
-                    points.push(point(
-                        test.id.name(),
-                        0,
-                        tokens,
-                        test.n_scored,
-                        test.p.log10(),
-                        test.z,
-                    ));
-                }
-                let soft = battery.ids().any(|id| id == TestId::OpenSoft);
-                if let Some(p) = battery.hoeffding(mark).filter(|_| soft) {
-                    points.push(point("published-soft", 0, tokens, 0, p.log10(), 0.0));
-                }
-            }
-        }
-    }
-
-    /// Every test of a suspect under keys that nobody used, and the invalid count of repeats.
-    fn calibrate(
-        &self,
-        mark: &Mark,
-        read: &Read,
-        calibrations: &mut Vec<Calibration>,
-    ) -> Result<(), StudyError> {
-        let profile = mark.profile();
-        let exhibit = self.exhibit(profile.context_width(), read.answers.iter());
-        let mut decoys: Vec<Mark> = vec![profile.bind(&slot(self.seed))?];
-        for key in master(self.seed).decoys(&epoch()).take(self.study.decoys) {
-            decoys.push(profile.bind(&key)?);
-        }
-        let mut batteries = vec![
-            Battery::closed(mark, &exhibit),
-            Battery::corpus(mark, &exhibit, self.others),
-            Battery::argmax(mark, &read.neutral),
-            Battery::soft(mark, &read.neutral),
-        ];
-        batteries.extend(Battery::reference(mark, &exhibit, &read.expected));
-        batteries.extend(Battery::contrast(
-            mark,
-            &read.neutral,
-            &[self.reference_reads],
-        ));
-        for battery in &batteries {
-            let tables = battery.tables();
-            let marks: Vec<&Mark> = decoys.iter().collect();
-            let glances = crate::model::worker::map(self.cast.threads, marks, |m| tables.glance(m));
-            for (place, id) in battery.ids().enumerate() {
-                let column: Vec<_> = glances.iter().map(|row| row[place]).collect();
-                let p: Vec<LnP> = column.iter().map(|glance| glance.p).collect();
-                let z: Vec<f64> = column.iter().map(|glance| glance.z).collect();
-                calibrations.push(calibration(profile, self.seed, id.name(), &z, &p));
-            }
-        }
-        let times = exhibit.times();
-        let null = mark.scheme().null();
-        let counted = |mark: &Mark| {
-            let scores = exhibit.cells().scores(mark);
-            let pairs = scores.values().iter().zip(&times);
-            let sum: f64 = pairs
-                .map(|(&score, &n)| f64::from(n) * (null.natural(score) - null.mean()))
-                .sum();
-            let n: f64 = times.iter().map(|&n| f64::from(n)).sum();
-            sum / (n * null.variance()).sqrt()
-        };
-        let z: Vec<f64> = decoys.iter().map(counted).collect();
-        calibrations.push(calibration(
-            profile,
-            self.seed,
-            "invalid: repeats counted",
-            &z,
-            &[],
-        ));
-        Ok(())
-    }
-}
-
-/// The first entry is the key in use.
-fn calibration(profile: &Profile, seed: u64, test: &str, z: &[f64], p: &[LnP]) -> Calibration {
-    let others = &z[1..];
-    let n = others.len() as f64;
-    let mean = others.iter().sum::<f64>() / n;
-    let squares = others.iter().map(|z| (z - mean).powi(2)).sum::<f64>();
-    let mut uniforms: Vec<f64> = p.iter().skip(1).map(|p| p.ln().exp()).collect();
-    Calibration {
-        profile: profile.id.clone(),
-        seed,
-        test: test.to_owned(),
-        of: others.len(),
-        ks_p_log10: watermark_core::stats::decoy::ks_attained(&mut uniforms)
-            .p
-            .log10(),
-        z: [mean, (squares / (n - 1.0).max(1.0)).sqrt()],
-        rank: 1 + others.iter().filter(|&&other| other >= z[0]).count(),
-    }
 }

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 
 use serde::Serialize;
 
-use crate::study::{Calibration, Findings, Point};
+use crate::study::{Calibration, Findings, Point, REPEATS, Suspect};
 
 /// The level that a test has to reach.
 const LOG10_ALPHA: f64 = -5.0;
@@ -28,9 +28,12 @@ pub struct Summary {
     /// The closed test with the smallest [`ratios`](Self::ratios), over all marks at share 1.
     pub best_closed: String,
     /// Its tokens to p < 1e-5 over those of published de-duplication: the median over marks and
-    /// seeds at share 1 where it got there. Where published de-duplication did not, all tokens that were
-    /// looked at stand for what it needs, which makes the ratio an upper bound.
+    /// seeds at share 1 where either got there. Where published de-duplication did not, all tokens that were
+    /// looked at stand for what it needs, which makes the ratio an upper bound; where only it did, the ratio is
+    /// infinite.
     pub best_closed_over_dedup: Option<f64>,
+    /// The same over those marks and seeds where published de-duplication needs at least a thousand tokens.
+    pub best_closed_over_dedup_hard: Option<f64>,
     /// The same ratio for every test and share.
     pub ratios: Vec<Ratio>,
     /// Tokens to p < 1e-5.
@@ -49,10 +52,18 @@ pub struct Ratio {
     pub share: f64,
     /// Median over marks and seeds.
     pub median: f64,
-    /// Smallest and largest.
+    /// Smallest and largest; null is infinite.
     pub range: [f64; 2],
-    /// Pairs of mark and seed where the test reached the level.
+    /// Pairs of mark and seed where this test or de-duplication reached the level.
     pub pairs: usize,
+    /// Median over those pairs where de-duplication needs at least a thousand tokens.
+    pub hard_median: Option<f64>,
+    /// Their number.
+    pub hard_pairs: usize,
+    /// Pairs of mark and seed where this test reached the level, of [`all`](Self::all).
+    pub found: usize,
+    /// All pairs of mark and seed.
+    pub all: usize,
 }
 
 /// Tokens to p < 1e-5 of one test on one mark and share.
@@ -144,41 +155,81 @@ pub fn summary(findings: &Findings) -> Summary {
             .final_p_log10
             .extend(last.map(|point| (point.p_log10 * 100.0).round() / 100.0));
     }
-    let mut ratios: BTreeMap<(String, u64), Vec<f64>> = BTreeMap::new();
+    // By test and share: pairs of needed tokens and the baseline's, `None` where the level was not reached.
+    let mut pairs: BTreeMap<(String, u64), Vec<Pair>> = BTreeMap::new();
     for ((profile, share, test), entry) in &tokens {
         let baseline = &tokens[&(profile.clone(), *share, BASELINE.to_owned())];
-        for ((_, needed), (_, dedup)) in entry.by_seed.iter().zip(&baseline.by_seed) {
-            // Where published de-duplication does not get there, all tokens are the least it needs, and
-            // the ratio an upper bound.
-            if let Some(needed) = needed {
-                let key = (test.clone(), *share);
-                let dedup = dedup.unwrap_or(baseline.most_tokens);
-                ratios.entry(key).or_default().push(needed / dedup);
-            }
+        for (&(seed, needed), &(same, dedup)) in entry.by_seed.iter().zip(&baseline.by_seed) {
+            debug_assert_eq!(seed, same);
+            pairs.entry((test.clone(), *share)).or_default().push(Pair {
+                needed,
+                dedup,
+                most: baseline.most_tokens,
+            });
         }
     }
-    let ratios: Vec<Ratio> = ratios
+    let ratios: Vec<Ratio> = pairs
         .into_iter()
-        .filter_map(|((test, share), mut values)| {
-            Some(Ratio {
-                test,
-                share: share as f64 / 1000.0,
-                median: median(&mut values)?,
-                range: [*values.first()?, *values.last()?],
-                pairs: values.len(),
-            })
-        })
+        .map(|((test, share), pairs)| Ratio::of(test, share as f64 / 1000.0, &pairs))
         .collect();
     let best = ratios
         .iter()
         .filter(|ratio| ratio.share == 1.0 && CLOSED.contains(&ratio.test.as_str()))
+        .filter(|ratio| ratio.pairs > 0)
         .min_by(|a, b| a.median.total_cmp(&b.median));
     Summary {
         best_closed: best.map_or_else(String::new, |ratio| ratio.test.clone()),
         best_closed_over_dedup: best.map(|ratio| ratio.median),
+        best_closed_over_dedup_hard: best.and_then(|ratio| ratio.hard_median),
         ratios,
         tokens: tokens.into_values().collect(),
-        calibrations: findings.calibrations.clone(),
+        calibrations: findings
+            .calibrations
+            .iter()
+            .map(|calibration| Calibration {
+                p_log10: Vec::new(),
+                ..calibration.clone()
+            })
+            .collect(),
+    }
+}
+
+/// Tokens that a test and published de-duplication need, of one mark and seed.
+struct Pair {
+    needed: Option<f64>,
+    dedup: Option<f64>,
+    most: f64,
+}
+
+/// From here on published de-duplication counts as costly.
+const COSTLY: f64 = 1000.0;
+
+impl Ratio {
+    fn of(test: String, share: f64, pairs: &[Pair]) -> Self {
+        let ratio = |pair: &&Pair| match (pair.needed, pair.dedup) {
+            (None, None) => None,
+            (None, Some(_)) => Some(f64::INFINITY),
+            (Some(needed), dedup) => Some(needed / dedup.unwrap_or(pair.most)),
+        };
+        let costly = |pair: &&Pair| pair.dedup.is_none_or(|dedup| dedup >= COSTLY);
+        let mut ratios: Vec<f64> = pairs.iter().filter_map(|pair| ratio(&pair)).collect();
+        let hard = pairs.iter().filter(costly);
+        let mut hard: Vec<f64> = hard.filter_map(|pair| ratio(&pair)).collect();
+        let middle = median(&mut ratios);
+        Self {
+            test,
+            share,
+            median: middle.unwrap_or(f64::NAN),
+            range: [
+                ratios.first().copied().unwrap_or(f64::NAN),
+                ratios.last().copied().unwrap_or(f64::NAN),
+            ],
+            pairs: ratios.len(),
+            hard_median: median(&mut hard),
+            hard_pairs: hard.len(),
+            found: pairs.iter().filter(|pair| pair.needed.is_some()).count(),
+            all: pairs.len(),
+        }
     }
 }
 
@@ -208,49 +259,83 @@ pub fn markdown(findings: &Findings, summary: &Summary) -> String {
     for &share in shares.iter().rev() {
         tokens_table(&mut out, summary, share);
     }
-    let _ = writeln!(
-        out,
-        "\n## Tokens over those of published de-duplication (per cell)\n"
-    );
-    let _ = writeln!(
-        out,
-        "| test | share | median | range | pairs |\n|---|---|---|---|---|"
-    );
-    for ratio in &summary.ratios {
-        let _ = writeln!(
-            out,
-            "| {} | {} | {:.2} | {:.2} to {:.2} | {} |",
-            ratio.test, ratio.share, ratio.median, ratio.range[0], ratio.range[1], ratio.pairs
-        );
-    }
-    let _ = writeln!(
-        out,
-        "\n## Keys that nobody used, on the text of the marked students\n"
-    );
-    let _ = writeln!(
-        out,
-        "| mark | seed | test | mean z | s.d. z | uniform: log10 p | rank |"
-    );
-    let _ = writeln!(out, "|---|---|---|---|---|---|---|");
-    for c in &summary.calibrations {
-        let uniform = if c.test.starts_with("invalid") {
-            "-".to_owned()
-        } else {
-            format!("{:.2}", c.ks_p_log10)
-        };
-        let _ = writeln!(
-            out,
-            "| {} | {} | {} | {:+.3} | {:.3} | {uniform} | {} of {} |",
-            c.profile,
-            c.seed,
-            c.test,
-            c.z[0],
-            c.z[1],
-            c.rank,
-            c.of + 1
-        );
-    }
+    ratio_table(&mut out, summary);
+    alarm_table(&mut out, &findings.calibrations);
     out
+}
+
+fn ratio_table(out: &mut String, summary: &Summary) {
+    let _ = writeln!(
+        out,
+        "\n## Tokens over those of published de-duplication (per cell)\n\n\
+         *Costly*: marks and seeds where de-duplication needs at least a thousand tokens, or more than there are (then all \
+         of them, an upper bound of the ratio). Infinite where de-duplication gets there and the test does not.\n\n\
+         | test | share | finds | median | range | costly: median | costly: pairs |\n|---|---|---|---|---|---|---|"
+    );
+    let show = |ratio: f64| match ratio {
+        ratio if ratio.is_infinite() => "infinite".to_owned(),
+        ratio if ratio.is_nan() => "-".to_owned(),
+        ratio => format!("{ratio:.2}"),
+    };
+    for ratio in summary.ratios.iter().filter(|ratio| ratio.share > 0.0) {
+        let _ = writeln!(
+            out,
+            "| {} | {} | {} of {} | {} | {} to {} | {} | {} |",
+            ratio.test,
+            ratio.share,
+            ratio.found,
+            ratio.all,
+            show(ratio.median),
+            show(ratio.range[0]),
+            show(ratio.range[1]),
+            show(ratio.hard_median.unwrap_or(f64::NAN)),
+            ratio.hard_pairs
+        );
+    }
+}
+
+/// False alarms under keys that nobody used, all marks and seeds together.
+fn alarm_table(out: &mut String, calibrations: &[Calibration]) {
+    let _ = writeln!(
+        out,
+        "\n## Keys that nobody used\n\n\
+         All marks and seeds together. Expected alarms are 0.01, 0.001 and 0.00001 of the keys (at most, where p is \
+         discrete). *KS*: the smallest of the Kolmogorov-Smirnov p-values, times their number.\n\n\
+         | text of | test | keys | p <= 0.01 | p <= 0.001 | p <= 0.00001 | s.d. of z | KS |\n|---|---|---|---|---|---|---|---|"
+    );
+    for suspect in [Suspect::Clean, Suspect::Control, Suspect::Marked] {
+        let of_suspect = || calibrations.iter().filter(|c| c.suspect == suspect);
+        let mut tests: Vec<&str> = Vec::new();
+        for calibration in of_suspect() {
+            if !tests.contains(&calibration.test.as_str()) {
+                tests.push(&calibration.test);
+            }
+        }
+        for test in tests {
+            let rows: Vec<&Calibration> = of_suspect().filter(|c| c.test == test).collect();
+            let keys: usize = rows.iter().map(|c| c.of).sum();
+            let alarms = |i: usize| rows.iter().map(|c| c.alarms[i]).sum::<usize>();
+            let part = |n: usize| n as f64 / keys as f64;
+            let squares = |c: &&Calibration| c.of as f64 * (c.z[0].powi(2) + c.z[1].powi(2));
+            let variance = rows.iter().map(squares).sum::<f64>() / keys as f64;
+            let least = rows.iter().map(|c| c.ks_p_log10).fold(0.0, f64::min);
+            let adjusted = (least + (rows.len() as f64).log10()).min(0.0);
+            let ks = match 10f64.powf(adjusted) {
+                _ if test == REPEATS => "-".to_owned(),
+                p if p < 1e-4 => format!("1e{adjusted:.0}"),
+                p => format!("{p:.3}"),
+            };
+            let _ = writeln!(
+                out,
+                "| {} | {test} | {keys} | {:.4} | {:.5} | {} keys | {:.3} | {ks} |",
+                suspect.name(),
+                part(alarms(0)),
+                part(alarms(1)),
+                alarms(2),
+                variance.sqrt(),
+            );
+        }
+    }
 }
 
 fn tokens_table(out: &mut String, summary: &Summary, share: f64) {
@@ -268,7 +353,7 @@ fn tokens_table(out: &mut String, summary: &Summary, share: f64) {
     tests.dedup();
     let _ = writeln!(
         out,
-        "One entry a seed; in brackets log10 p with all tokens.\n"
+        "Median over seeds, [range]; in brackets log10 p with all tokens, the median.\n"
     );
     let _ = writeln!(out, "| test | {} |", profiles.join(" | "));
     let _ = writeln!(out, "|---|{}", "---|".repeat(profiles.len()));
@@ -285,15 +370,25 @@ fn tokens_table(out: &mut String, summary: &Summary, share: f64) {
     }
 }
 
+/// Median over seeds, with the range where there are several.
 fn cell(entry: &Tokens) -> String {
-    let parts = entry.by_seed.iter().zip(&entry.final_p_log10);
-    let parts: Vec<String> = parts
-        .map(|((_, needed), p)| {
-            let needed = needed.map_or_else(|| "-".to_owned(), |n| format!("{n:.0}"));
-            format!("{needed} ({p:.1})")
-        })
-        .collect();
-    parts.join(", ")
+    let tokens = |needed: f64| match needed {
+        needed if needed.is_infinite() => "-".to_owned(),
+        needed => format!("{needed:.0}"),
+    };
+    let needed = entry.by_seed.iter().map(|(_, needed)| *needed);
+    let mut needed: Vec<f64> = needed.map(|n| n.unwrap_or(f64::INFINITY)).collect();
+    let mut p = entry.final_p_log10.clone();
+    let (Some(middle), Some(p)) = (median(&mut needed), median(&mut p)) else {
+        return "-".to_owned();
+    };
+    let (least, most) = (needed[0], needed[needed.len() - 1]);
+    let range = if needed.len() == 1 || tokens(least) == tokens(most) {
+        String::new()
+    } else {
+        format!(" [{} to {}]", tokens(least), tokens(most))
+    };
+    format!("{}{range} ({p:.1})", tokens(middle))
 }
 
 #[cfg(test)]
@@ -338,7 +433,19 @@ mod tests {
                 });
             }
         }
+        // A test that fails where de-duplication gets there is infinitely worse.
+        for (tokens, p) in [(1, 0.0), (10_000, -4.0)] {
+            findings.points.push(Point {
+                test: "closed-corpus".into(),
+                ..point(0, tokens, p)
+            });
+        }
         let summary = summary(&findings);
+        let corpus = summary.ratios.iter().find(|r| r.test == "closed-corpus");
+        let corpus = corpus.unwrap();
+        assert!(corpus.median.is_infinite());
+        assert_eq!((corpus.found, corpus.all, corpus.pairs), (0, 1, 1));
+        assert_eq!(summary.best_closed_over_dedup_hard, Some(0.25));
         assert_eq!(summary.best_closed, "closed-sqrt");
         assert!((summary.best_closed_over_dedup.unwrap() - 0.25).abs() < 1e-9);
         assert!(markdown(&findings, &summary).contains("| closed-sqrt | 250 (-9.0) |"));

@@ -13,7 +13,7 @@ use watermark_eval::embedded;
 use watermark_eval::store::Store;
 use watermark_eval::student::StudentConfig;
 use watermark_eval::study::{Cast, Findings, Study, make, read};
-use watermark_eval::table;
+use watermark_eval::{plot, table};
 
 use super::keep;
 
@@ -28,9 +28,9 @@ pub(crate) struct StudyCommand {
 enum Stage {
     /// Write every text and train every student that is not there yet; goes on after an interruption.
     Make(Sizes),
-    /// Read every student with every test; writes distill.json and distill.md beside the rest.
+    /// Read every student with every test; writes points.json, tables and figures beside the rest.
     Read(Sizes),
-    /// Make the tables anew from a distill.json's points.
+    /// Make the tables and figures anew from points.json.
     Table {
         /// The directory of the study.
         #[arg(long)]
@@ -41,7 +41,7 @@ enum Stage {
 #[derive(Args)]
 struct Sizes {
     /// Seeds, fixed before looking.
-    #[arg(long, value_delimiter = ',', default_value = "101,102")]
+    #[arg(long, value_delimiter = ',', default_value = "101,102,103")]
     seeds: Vec<u64>,
     /// Shares of marked answers.
     #[arg(long, value_delimiter = ',', default_value = "1,0.3,0.1")]
@@ -49,7 +49,7 @@ struct Sizes {
     /// Marks, of those of the study; default all.
     #[arg(long, value_delimiter = ',')]
     marks: Vec<String>,
-    /// Keys that nobody used.
+    /// Keys that nobody used, on the first seed; a fifth of them on the others.
     #[arg(long, default_value_t = 1000)]
     decoys: usize,
     /// The directory for everything.
@@ -168,6 +168,10 @@ fn tables(findings: &Findings, out: &std::path::Path) -> Result<(), Box<dyn Erro
     keep(&out.join("distill.json"), json.as_bytes())?;
     let text = table::markdown(findings, &summary);
     keep(&out.join("distill-tables.md"), text.as_bytes())?;
+    let tokens = plot::tokens(findings)?;
+    keep(&out.join("distill-tokens.svg"), tokens.as_bytes())?;
+    let repeats = plot::repeats(findings)?;
+    keep(&out.join("distill-repeats.svg"), repeats.as_bytes())?;
     println!("{text}");
     Ok(())
 }
