@@ -171,7 +171,7 @@ def main():
             row.measure(seconds, number, scratch, crate)
         load.append(os.getloadavg()[0])
     result = {
-        "commit": shown("git", "rev-parse", "HEAD"), "dirty": bool(shown("git", "status", "--porcelain")),
+        "commit": shown("git", "rev-parse", "HEAD"), "dirty": bool(shown("git", "status", "--porcelain", "--untracked-files=no")),
         "machine": machine(), "versions": versions(), "quick": arguments.quick, "rounds": arguments.rounds,
         "secondsAMeasurement": seconds, "wallSeconds": round(time.time() - started),
         "loadAverage": [round(min(load), 1), round(max(load), 1)],
@@ -184,8 +184,7 @@ def main():
     (arguments.out / "peers.json").write_text(json.dumps(result, indent=1) + "\n")
     (arguments.out / "peers.md").write_text(report.markdown(result))
     report.figure(result, arguments.out / "peers.svg")
-    print(f"{sum(bool(row.values) for row in rows)} of {len(rows)} cases timed; "
-          f"peers.json, peers.md and peers.svg are written", file=sys.stderr)
+    print(f"{sum(bool(row.values) for row in rows)} of {len(rows)} cases timed", file=sys.stderr)
 
 
 def collect(ours):

@@ -30,7 +30,7 @@ def markdown(result):
         f"{machine['rustc']}; load average {result['loadAverage'][0]} to {result['loadAverage'][1]}: quote the ratios.\n")
     say("Versions: " + ", ".join(f"{name} {version}" for name, version in result["versions"].items()) + ".\n")
     if result["oursProblem"]:
-        say(f"**Our own command was not run: {result['oursProblem']}. There are no ratios.**\n")
+        say(f"**Our own command failed: {result['oursProblem']}. Ratios are of the rounds before, if any.**\n")
     for operation in result["operations"]:
         rows = [row for row in result["rows"] if row["operation"] == operation["id"]]
         if not rows:
@@ -46,10 +46,10 @@ def markdown(result):
         timed = [row for row in rows if "notRun" not in row]
         timed.sort(key=lambda row: row["median"], reverse=reads)
         for row in timed:
-            ratio = row.get("timesSlower")
+            ratio, tokens = row.get("timesSlower"), row.get("tokens")
             say(f"| {row['peer']}: {row['setting']} | {number(row['median'])} | {spread(row)} | "
                 f"{number(ratio['median']) if ratio else 'not known'} |"
-                + (f" {row['gives']} | {number(row['tokens']) if 'tokens' in row else ''} |" if reads else ""))
+                + (f" {row['gives']} | {tokens:,} |" if tokens else f" {row['gives']} | |" if reads else ""))
         for row in rows:
             if "notRun" in row:
                 say(f"| {row['peer']}: {row['setting']} | not run: {row['notRun']} | | |" + (" | |" if reads else ""))
