@@ -373,67 +373,74 @@ pub struct Findings {
     pub textures: Vec<(String, u64, Texture, Texture)>,
 }
 
-/// Reads every student with every test.
+/// Reads every student of one of the study's seeds, the one of this place, with every test.
 ///
 /// # Errors
 /// A model fails, or the store cannot be used.
 pub fn read(
     study: &Study,
     cast: &Cast<'_>,
+    place: usize,
     hear: &(dyn Fn(usize, usize, &str) + Sync),
 ) -> Result<Findings, StudyError> {
-    let of = study.seeds.len() * study.profiles.len() * (study.shares.len() + 1);
+    let seed = study.seeds[place];
+    let of = study.profiles.len() * (study.shares.len() + 1);
     let mut findings = Findings::default();
     let mut done = 0;
-    for (place, &seed) in study.seeds.iter().enumerate() {
-        let reference = study.train(cast, seed, Role::Reference)?;
-        let control = study.train(cast, seed, Role::Control)?;
-        let others = texts(&study.text(cast, seed, None, "other")?);
-        let plain = study.text(cast, seed, None, "plain")?;
-        let shared = Shared::new(study, cast, seed, &reference, &others)?;
-        let innocent = Read::of(&shared, &control, "control")?;
-        let clean: Vec<Vec<u32>> = texts(&plain).into_iter().take(study.questions).collect();
-        let decoys = if place == 0 {
-            study.decoys
-        } else {
-            study.decoys.div_ceil(5)
-        };
-        for profile in &study.profiles {
-            let marked = study.text(cast, seed, Some(profile), "")?;
-            findings.textures.push((
-                profile.id.clone(),
-                seed,
-                Texture::of(&marked),
-                Texture::of(&plain),
-            ));
-            let keys = decoys::Keys::of(profile, seed, decoys)?;
-            let mut logs = ExactWindows::new(profile.context_width());
-            marked.iter().for_each(|answer| logs.push(&answer.tokens));
-            hear(done, of, &format!("s{seed}-{}: control", profile.id));
-            findings
-                .points
-                .extend(shared.points(keys.in_use(), 0.0, &innocent, &logs));
-            let found = &mut findings.calibrations;
-            found.extend(shared.calibrate(&keys, Suspect::Control, &innocent, place == 0));
-            found.extend(shared.calibrate_text(&keys, Suspect::Clean, &clean));
-            done += 1;
-            for &share in &study.shares {
-                let role = Role::Suspect { profile, share };
-                hear(done, of, &role.name(seed));
-                let student = study.train(cast, seed, role)?;
-                let suspect = Read::of(&shared, &student, &role.name(seed))?;
-                findings
-                    .points
-                    .extend(shared.points(keys.in_use(), share, &suspect, &logs));
-                if share == 1.0 {
-                    let found = &mut findings.calibrations;
-                    found.extend(shared.calibrate(&keys, Suspect::Marked, &suspect, false));
-                }
-                done += 1;
+    let reference = study.train(cast, seed, Role::Reference)?;
+    let control = study.train(cast, seed, Role::Control)?;
+    let others = texts(&study.text(cast, seed, None, "other")?);
+    let plain = study.text(cast, seed, None, "plain")?;
+    let shared = Shared::new(study, cast, seed, &reference, &others)?;
+    let innocent = Read::of(&shared, &control, "control")?;
+    let clean: Vec<Vec<u32>> = texts(&plain).into_iter().take(study.questions).collect();
+    let decoys = if place == 0 {
+        study.decoys
+    } else {
+        study.decoys.div_ceil(5)
+    };
+    for profile in &study.profiles {
+        let marked = study.text(cast, seed, Some(profile), "")?;
+        findings.textures.push((
+            profile.id.clone(),
+            seed,
+            Texture::of(&marked),
+            Texture::of(&plain),
+        ));
+        let keys = decoys::Keys::of(profile, seed, decoys)?;
+        let mut logs = ExactWindows::new(profile.context_width());
+        marked.iter().for_each(|answer| logs.push(&answer.tokens));
+        hear(done, of, &format!("s{seed}-{}: control", profile.id));
+        let points = &mut findings.points;
+        points.extend(shared.points(keys.in_use(), 0.0, &innocent, &logs));
+        let found = &mut findings.calibrations;
+        found.extend(shared.calibrate(&keys, Suspect::Control, &innocent, place == 0));
+        found.extend(shared.calibrate_text(&keys, Suspect::Clean, &clean));
+        done += 1;
+        for &share in &study.shares {
+            let role = Role::Suspect { profile, share };
+            hear(done, of, &role.name(seed));
+            let student = study.train(cast, seed, role)?;
+            let suspect = Read::of(&shared, &student, &role.name(seed))?;
+            let points = &mut findings.points;
+            points.extend(shared.points(keys.in_use(), share, &suspect, &logs));
+            if share == 1.0 {
+                let found = &mut findings.calibrations;
+                found.extend(shared.calibrate(&keys, Suspect::Marked, &suspect, false));
             }
+            done += 1;
         }
     }
     Ok(findings)
+}
+
+impl Findings {
+    /// Adds those of another seed.
+    pub fn extend(&mut self, other: Self) {
+        self.points.extend(other.points);
+        self.calibrations.extend(other.calibrations);
+        self.textures.extend(other.textures);
+    }
 }
 
 fn texts(answers: &[Answer]) -> Vec<Vec<u32>> {

@@ -21,7 +21,7 @@ pub(super) fn tokens(count: usize, rng: &mut ChaCha8Rng) -> Vec<u32> {
     while text.len() < count {
         let r = rng.next_u32();
         // One step in fifty copies twenty tokens from anywhere before.
-        if r % 50 == 0 && text.len() > 20 {
+        if r.is_multiple_of(50) && text.len() > 20 {
             let from = rng.next_u32() as usize % (text.len() - 20);
             text.extend_from_within(from..from + 20);
         } else {

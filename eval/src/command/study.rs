@@ -153,13 +153,37 @@ impl Sizes {
         if !reads {
             return Ok(make(&study, &cast, &hear)?);
         }
-        let findings = read(&study, &cast, &hear)?;
+        // Every seed's findings are kept with what they are findings of, so that a later run goes on.
+        let settings = serde_json::to_value(&study)?;
+        let mut findings = Findings::default();
+        for (place, seed) in study.seeds.iter().enumerate() {
+            let path = self.out.join(format!("s{seed}-points.json"));
+            let known = std::fs::read(&path)
+                .ok()
+                .and_then(|bytes| serde_json::from_slice::<OfSeed>(&bytes).ok());
+            let of_seed = match known.filter(|known| known.study == settings) {
+                Some(known) => known,
+                None => OfSeed {
+                    findings: read(&study, &cast, place, &hear)?,
+                    study: settings.clone(),
+                },
+            };
+            keep(&path, serde_json::to_string(&of_seed)?.as_bytes())?;
+            findings.extend(of_seed.findings);
+        }
         keep(
             &self.out.join("points.json"),
             serde_json::to_string(&findings)?.as_bytes(),
         )?;
         tables(&findings, &self.out)
     }
+}
+
+/// What one seed gave.
+#[derive(serde::Serialize, serde::Deserialize)]
+struct OfSeed {
+    study: serde_json::Value,
+    findings: Findings,
 }
 
 fn tables(findings: &Findings, out: &std::path::Path) -> Result<(), Box<dyn Error>> {
