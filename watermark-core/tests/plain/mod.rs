@@ -3,6 +3,8 @@
 
 #![allow(dead_code, reason = "each test binary uses a part")]
 
+pub(crate) mod weights;
+
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
