@@ -529,7 +529,14 @@ mod tests {
         assert_eq!(few.asked.as_deref(), Some(&asked[..]));
         // Holm over two, not over seven.
         let smallest = few.findings.iter().map(|f| f.p).min().unwrap();
-        assert_eq!(few.strongest().unwrap().adjusted, smallest.bonferroni(2));
+        let any = Policy {
+            min_cells: 0,
+            ..Policy::default()
+        };
+        assert_eq!(
+            few.strongest(&any).unwrap().adjusted,
+            smallest.bonferroni(2)
+        );
 
         // Nothing was asked: no test of text, and no word that it is missing.
         let unasked = run(&Distillation {
@@ -552,5 +559,61 @@ mod tests {
         let policy = Policy::default();
         let verdict = Verdict::of_report(&answered, &policy);
         assert_eq!(verdict, Verdict::InsufficientEvidence);
+    }
+
+    /// Two tests of one report: the one with the smaller p-value has the fewer cells. As text is drawn from green
+    /// tokens, no chance is in it.
+    #[test]
+    fn too_few_cells_are_never_the_strongest() {
+        let mark = mark(1);
+        let scheme = mark.scheme();
+        let mut text = vec![1];
+        for step in 0..120u32 {
+            let row = scheme.row(&text[text.len() - 1..]);
+            let mut fresh = (10 + step * 7..).filter(|&token| scheme.score(&row, token) == 1);
+            // Six of ten green, and some more by chance.
+            text.push(match step % 10 {
+                0..=3 => 5000 + step,
+                _ => fresh.next().unwrap(),
+            });
+        }
+        let mut spoken = Exhibit::new(1);
+        spoken.push(&text);
+        // The open test reads one position at which all its entries are green.
+        let row = scheme.row(&[3]);
+        let green = (0..2000).filter(|&token| scheme.score(&row, token) == 1);
+        let entries: Vec<(u32, f64)> = green.take(90).map(|token| (token, 0.01)).collect();
+        let read = [ScoredText::new(2000, vec![3, 4], 1, [entries]).unwrap()];
+        let tests = [TestId::ClosedCells, TestId::OpenSoft];
+        let input = Distillation {
+            open: Some(Open {
+                suspect: &read,
+                references: &[],
+                control: None,
+            }),
+            tests: Some(&tests),
+            ..Distillation::new(&mark, &spoken, &[])
+        };
+        let report = distill(&input, &|_| {}).unwrap();
+        let [closed, open] = &report.findings[..] else {
+            panic!("{:?}", report.findings)
+        };
+        assert!(open.adjusted < closed.adjusted && open.test.n_scored < closed.test.n_scored);
+        let policy = |min_cells| Policy {
+            min_cells,
+            ..Policy::default()
+        };
+        for (min_cells, id) in [
+            (90, Some(TestId::OpenSoft)),
+            (91, Some(TestId::ClosedCells)),
+            (1000, None),
+        ] {
+            let policy = policy(min_cells);
+            let strongest = report.strongest(&policy);
+            assert_eq!(strongest.map(Finding::id), id);
+            let verdict = Verdict::of_report(&report, &policy);
+            let expected = id.map_or(Verdict::InsufficientEvidence, |_| Verdict::Rejected);
+            assert_eq!(verdict, expected);
+        }
     }
 }
