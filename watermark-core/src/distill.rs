@@ -138,7 +138,7 @@ pub struct Finding {
 }
 
 /// An e-value with its name.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Betting {
     /// What it is of.
@@ -148,6 +148,11 @@ pub struct Betting {
     pub e: LnE,
     /// Cells.
     pub cells: u64,
+    /// SHA-256 of these cells, in hexadecimal; where several cells share a coin, of all of them.
+    pub cells_digest: String,
+    /// SHA-256 of the texts that were read, in their order, in hexadecimal: of a [reading](BettingId::Reading).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub texts_digest: Option<String>,
 }
 
 /// E-values of a report.
@@ -244,6 +249,8 @@ pub fn distill(
             id: BettingId::Supervised,
             e: chosen.e_value(mark),
             cells: chosen.len() as u64,
+            cells_digest: chosen.digest(),
+            texts_digest: None,
         });
         let planned = logs.planned.filter(|_| input.asks(TestId::Supervised));
         if let Some(planned) = planned {
@@ -263,6 +270,8 @@ pub fn distill(
             id: BettingId::Reading,
             e: reading.e,
             cells: reading.cells,
+            cells_digest: crate::hex(&reading.cells_digest),
+            texts_digest: Some(crate::hex(&reading.texts_digest)),
         });
     }
     let family: Vec<LnP> = findings.iter().map(|finding| finding.p).collect();
@@ -343,6 +352,8 @@ fn closed_bet(mark: &Mark, exhibit: &Exhibit) -> Betting {
         id: BettingId::Closed,
         e: Mixture::standard(mark.scheme().null()).ln_e(cells, sum),
         cells,
+        cells_digest: crate::hex(&exhibit.digest()),
+        texts_digest: None,
     }
 }
 

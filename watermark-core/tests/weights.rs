@@ -18,6 +18,7 @@ use watermark_core::detect::{Test, TestId};
 use watermark_core::key::{Epoch, SlotKey};
 use watermark_core::openweights::ScoredText;
 use watermark_core::profile::{Mark, Profile};
+use watermark_core::reading::Reading;
 use watermark_core::regime::{Chosen, ExactWindows, never_emitted};
 use watermark_core::window::Exhibit;
 
@@ -283,12 +284,28 @@ fn case(e: &Evidence) -> Value {
     })
 }
 
+/// Texts, where their answers start, and the digest of both (section 8).
+fn readings() -> Value {
+    let cases: [(&[&[u32]], &[usize]); 4] = [
+        (&[], &[]),
+        (&[&[1, 2, 70_000]], &[1]),
+        (&[&[9, 8, 1], &[9, 8], &[5]], &[2, 2, 0]),
+        (&[&[9], &[8, 1, 9, 8, 5]], &[0, 3]),
+    ];
+    let case = |(texts, starts): &(&[&[u32]], &[usize])| {
+        let sha256 = hex(&plain::texts_digest(texts, starts));
+        json!({"texts": texts, "starts": starts, "sha256": sha256})
+    };
+    cases.iter().map(case).collect()
+}
+
 fn generated() -> Value {
     let cases = [0, 1, 2].map(|h| case(&evidence(h)));
     json!({
         "function": "wmk1",
         "about": "Cells, weights and sums of the tests of SPEC.md section 13, made by the straight-line reference. A cell is its window, oldest first, and its token. A probability is the binary32 number nearest to the decimal. T is a string, since it can exceed what JSON readers keep exactly. Of the supervised test entry N - 1 is that of the first N cells.",
         "cases": cases,
+        "readings": readings(),
     })
 }
 
@@ -485,7 +502,24 @@ fn the_reference_reproduces_the_file() {
             assert_eq!(&committed[name], value, "case {place}: {name}");
         }
     }
-    assert_eq!(committed["about"], generated()["about"]);
+    for name in ["about", "readings"] {
+        assert_eq!(committed[name], generated()[name]);
+    }
+}
+
+#[test]
+fn the_library_digests_texts() {
+    for case in committed()["readings"].as_array().unwrap() {
+        let texts: Vec<Vec<u32>> = parsed(&case["texts"]);
+        // No list is needed: whoever asks for entries is not yet betting.
+        let texts = texts.into_iter().map(|tokens| {
+            let end = tokens.len();
+            ScoredText::new(1 << 20, tokens, end, [[(0, 0.0)]; 0]).unwrap()
+        });
+        let (texts, starts): (Vec<_>, Vec<usize>) = (texts.collect(), parsed(&case["starts"]));
+        let reading = Reading::new(&texts, &starts, 1).unwrap();
+        assert_eq!(json!(hex(&reading.texts_digest())), case["sha256"]);
+    }
 }
 
 #[test]
