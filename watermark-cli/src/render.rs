@@ -71,17 +71,19 @@ pub(crate) fn report_text(report: &Report, policy: &Policy) -> String {
     let verdict = Verdict::of_report(report, policy);
     // Writing to a String cannot fail.
     let _ = writeln!(out, "exploratory: no sealed plan");
-    let strongest = report.strongest().map_or_else(String::new, |finding| {
-        let tests = match report.findings.len() {
-            1 => "the only test".to_owned(),
-            tests => format!("adjusted for {tests} tests"),
-        };
-        format!(
-            " {} by {}, {tests},",
-            headline(finding.adjusted),
-            finding.id()
-        )
-    });
+    let strongest = report
+        .strongest(policy)
+        .map_or_else(String::new, |finding| {
+            let tests = match report.findings.len() {
+                1 => "the only test".to_owned(),
+                tests => format!("adjusted for {tests} tests"),
+            };
+            format!(
+                " {} by {}, {tests},",
+                headline(finding.adjusted),
+                finding.id()
+            )
+        });
     let _ = writeln!(
         out,
         "{verdict}:{strongest} at alpha {:e}, key {} (epoch {}, slot {}), profile {}",

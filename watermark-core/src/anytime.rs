@@ -12,25 +12,30 @@
 use serde::{Deserialize, Serialize};
 
 use crate::detect::Score;
-use crate::profile::Mark;
+use crate::profile::{Mark, Profile, Vocabulary};
 use crate::stats::LnP;
 use crate::stats::evalue::{LnE, Mixture};
 use crate::window::Exhibit;
 
 /// The value of a state's `schema` field.
-pub const STATE_SCHEMA: &str = "watermark.anytime/1";
+pub const STATE_SCHEMA: &str = "watermark.anytime/2";
 
 /// Everything that was asked so far, in a form that can be saved between sessions. It holds token
-/// ids, and no key.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// ids, and no key. A state belongs to one key, account, profile and vocabulary: the same answers mean other coins
+/// under any other.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct State {
     /// [`STATE_SCHEMA`].
     pub schema: String,
     /// The key's public name.
     pub key_id: String,
-    /// The profile's id.
-    pub profile: String,
+    /// The account of a leak slot; 0 in a provider slot.
+    pub account: u32,
+    /// The profile, all of it: an id alone would let its values change.
+    pub profile: Profile,
+    /// The vocabulary that the token ids refer to, if it is known.
+    pub vocabulary: Option<Vocabulary>,
     /// What happened, in order: a prompt excludes windows from there on.
     pub events: Vec<Event>,
     /// Looks so far.
@@ -56,16 +61,109 @@ pub enum StateError {
     /// Another schema.
     #[error("`schema` is `{0}`; this version reads `{STATE_SCHEMA}`")]
     Schema(String),
-    /// Begun under another key or profile.
+    /// Begun under another key, account or profile.
     #[error("it was begun under {field} {found}, not {given}; a bet cannot change its key midway")]
     Other {
-        /// `key` or `profile`.
+        /// `key`, `account` or `profile`.
         field: &'static str,
         /// In the state.
         found: String,
         /// Now.
         given: String,
     },
+    /// Begun under a profile of the same name with other values.
+    #[error(
+        "it was begun under profile {id} with another `{field}`: {found}, not {given}; a bet cannot change its rules midway"
+    )]
+    Profile {
+        /// The id of both.
+        id: String,
+        /// The first field that differs.
+        field: String,
+        /// In the state, as JSON.
+        found: String,
+        /// Now.
+        given: String,
+    },
+    /// Begun with another tokenizer.
+    #[error(
+        "its token ids are of another vocabulary: {found}, not {given}; use the tokenizer that it was begun with"
+    )]
+    Vocabulary {
+        /// In the state.
+        found: String,
+        /// Now.
+        given: String,
+    },
+}
+
+/// What every form of a state has.
+#[derive(Deserialize)]
+struct Schema {
+    schema: String,
+}
+
+impl State {
+    /// Whether a watch that begins as `given` may go on from this.
+    fn check(&self, given: &Self) -> Result<(), StateError> {
+        let profiles = (&self.profile.id, &given.profile.id);
+        for (field, found, given) in [
+            ("key", self.key_id.clone(), given.key_id.clone()),
+            (
+                "account",
+                self.account.to_string(),
+                given.account.to_string(),
+            ),
+            ("profile", profiles.0.clone(), profiles.1.clone()),
+        ] {
+            if found != given {
+                return Err(StateError::Other {
+                    field,
+                    found,
+                    given,
+                });
+            }
+        }
+        if self.profile != given.profile {
+            return Err(other_values(&self.profile, &given.profile));
+        }
+        if self.vocabulary != given.vocabulary {
+            let name = |vocabulary: &Option<Vocabulary>| match vocabulary {
+                Some(known) => format!("{} ids with digest {}", known.size, known.sha256),
+                None => "an unknown one".to_owned(),
+            };
+            return Err(StateError::Vocabulary {
+                found: name(&self.vocabulary),
+                given: name(&given.vocabulary),
+            });
+        }
+        Ok(())
+    }
+}
+
+/// The first difference of two profiles, as their JSON shows it.
+fn other_values(found: &Profile, given: &Profile) -> StateError {
+    let json = |profile| serde_json::to_value(profile).unwrap_or_default();
+    let (ours, theirs) = (json(found), json(given));
+    let names =
+        [&ours, &theirs].map(|json| json.as_object().into_iter().flat_map(|map| map.keys()));
+    let differs = |name: &&String| ours.get(name.as_str()) != theirs.get(name.as_str());
+    let field = names
+        .into_iter()
+        .flatten()
+        .find(differs)
+        .cloned()
+        .unwrap_or_default();
+    let value = |json: &serde_json::Value| {
+        json.get(&field)
+            .map_or_else(|| "none".to_owned(), ToString::to_string)
+    };
+    StateError::Profile {
+        id: found.id.clone(),
+        found: value(&ours),
+        given: value(&theirs),
+        field,
+    }
 }
 
 /// A running test.
@@ -123,12 +221,15 @@ pub struct Stopping {
 const CHANCE: f64 = 0.05;
 
 impl<'m> Watch<'m> {
-    /// Nothing asked yet.
-    pub fn new(mark: &'m Mark) -> Self {
+    /// Nothing asked yet. `vocabulary` is that of the token ids; where it is not given it is the one that the
+    /// profile pins, or unknown.
+    pub fn new(mark: &'m Mark, vocabulary: Option<Vocabulary>) -> Self {
         let state = State {
             schema: STATE_SCHEMA.to_owned(),
             key_id: mark.key_id().to_string(),
-            profile: mark.profile().id.clone(),
+            account: mark.account(),
+            profile: mark.profile().clone(),
+            vocabulary: vocabulary.or_else(|| mark.profile().vocabulary.clone()),
             events: Vec::new(),
             looks: 0,
         };
@@ -139,29 +240,25 @@ impl<'m> Watch<'m> {
         }
     }
 
-    /// Goes on from a saved state.
+    /// Goes on from a saved state, with the vocabulary of the new answers as in [`new`](Self::new).
     ///
     /// # Errors
-    /// It is not of this form, or belongs to another key or profile.
-    pub fn resume(mark: &'m Mark, json: &str) -> Result<Self, StateError> {
-        let state: State =
-            serde_json::from_str(json).map_err(|error| StateError::Json(error.to_string()))?;
-        if state.schema != STATE_SCHEMA {
-            return Err(StateError::Schema(state.schema));
+    /// It is not of this form, or belongs to another key, account, profile or vocabulary. One whose vocabulary is
+    /// unknown is not that of a known one.
+    pub fn resume(
+        mark: &'m Mark,
+        vocabulary: Option<Vocabulary>,
+        json: &str,
+    ) -> Result<Self, StateError> {
+        let invalid = |error: serde_json::Error| StateError::Json(error.to_string());
+        // Another schema has other fields: it is told by its name, before they are read.
+        let named: Schema = serde_json::from_str(json).map_err(invalid)?;
+        if named.schema != STATE_SCHEMA {
+            return Err(StateError::Schema(named.schema));
         }
-        let mut watch = Self::new(mark);
-        for (field, found, given) in [
-            ("key", &state.key_id, &watch.state.key_id),
-            ("profile", &state.profile, &watch.state.profile),
-        ] {
-            if found != given {
-                return Err(StateError::Other {
-                    field,
-                    found: found.clone(),
-                    given: given.clone(),
-                });
-            }
-        }
+        let state: State = serde_json::from_str(json).map_err(invalid)?;
+        let mut watch = Self::new(mark, vocabulary);
+        state.check(&watch.state)?;
         for event in &state.events {
             match event {
                 Event::Prompt(prompt) => watch.exhibit.exclude(prompt),
@@ -259,8 +356,8 @@ mod tests {
             alpha: 1e-5,
             planned: Some(5000),
         };
-        let mut whole = Watch::new(&mark);
-        let mut parts = Watch::new(&mark);
+        let mut whole = Watch::new(&mark, None);
+        let mut parts = Watch::new(&mark, None);
         let mut decided = None;
         for start in 0..30 {
             for watch in [&mut whole, &mut parts] {
@@ -273,7 +370,7 @@ mod tests {
                 decided.get_or_insert(start);
             }
             let json = serde_json::to_string(parts.state()).unwrap();
-            parts = Watch::resume(&mark, &json).unwrap();
+            parts = Watch::resume(&mark, None, &json).unwrap();
         }
         assert!(decided.is_some_and(|start| start < 25), "{decided:?}");
         // The same answers again bet on no coin twice.
@@ -285,7 +382,7 @@ mod tests {
     #[test]
     fn text_without_the_mark_is_given_up() {
         let mark = mark(3);
-        let mut watch = Watch::new(&mark);
+        let mut watch = Watch::new(&mark, None);
         let stopping = Stopping {
             alpha: 1e-5,
             planned: Some(3000),
@@ -309,14 +406,82 @@ mod tests {
     fn a_state_of_another_key_is_refused() {
         let first = mark(3);
         let other = mark(4);
-        let json = serde_json::to_string(Watch::new(&first).state()).unwrap();
-        let error = Watch::resume(&other, &json).unwrap_err();
+        let json = serde_json::to_string(Watch::new(&first, None).state()).unwrap();
+        let error = Watch::resume(&other, None, &json).unwrap_err();
         assert!(matches!(error, StateError::Other { field: "key", .. }));
-        assert!(Watch::resume(&first, "{}").is_err());
-        let newer = json.replace("anytime/1", "anytime/2");
-        assert!(matches!(
-            Watch::resume(&first, &newer),
-            Err(StateError::Schema(_))
-        ));
+        assert!(Watch::resume(&first, None, "{}").is_err());
+        // Another schema is named although its fields are others.
+        let older =
+            r#"{"schema":"watermark.anytime/1","keyId":"0","profile":"x","events":[],"looks":0}"#;
+        for other in [&json.replace("anytime/2", "anytime/3"), older] {
+            let error = Watch::resume(&first, None, other).unwrap_err();
+            assert!(matches!(error, StateError::Schema(_)), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_state_of_another_profile_account_or_tokenizer_is_refused() {
+        let key = SlotKey::from_parts([3; 32], Epoch::new("t").unwrap(), 0);
+        let bytes = Some(Vocabulary::of(&crate::text::ByteTokenizer));
+        let green = Profile::built_in("greenlist-h1").unwrap();
+        let leak = Profile {
+            slot: crate::prf::Slot::Leak,
+            ..green.clone()
+        };
+        let first = leak.bind_account(&key, 7).unwrap();
+        let json = serde_json::to_string(Watch::new(&first, bytes.clone()).state()).unwrap();
+        assert!(Watch::resume(&first, bytes.clone(), &json).is_ok());
+        let refused = |mark: &Mark, vocabulary: Option<Vocabulary>| {
+            Watch::resume(mark, vocabulary, &json)
+                .unwrap_err()
+                .to_string()
+        };
+
+        let error = refused(&leak.bind_account(&key, 8).unwrap(), bytes.clone());
+        assert!(error.contains("account 7, not 8"), "{error}");
+
+        // Same key, same id, same width: gamma alone.
+        let mut values = leak.clone();
+        values.scheme = crate::profile::SchemeSpec::Greenlist {
+            context_width: 1,
+            gamma: 0.5,
+            delta: 3.0,
+        };
+        let error = refused(&values.bind_account(&key, 7).unwrap(), bytes.clone());
+        for words in ["greenlist-h1", "`scheme`", "0.25", "0.5"] {
+            assert!(error.contains(words), "{error}");
+        }
+        let rounds = Profile {
+            rounds: crate::prf::Rounds::Twenty,
+            ..leak.clone()
+        };
+        let error = refused(&rounds.bind_account(&key, 7).unwrap(), bytes.clone());
+        assert!(error.contains("`rounds`"), "{error}");
+        let renamed = Profile {
+            id: "mine".to_owned(),
+            ..leak.clone()
+        };
+        let error = refused(&renamed.bind_account(&key, 7).unwrap(), bytes.clone());
+        assert!(error.contains("profile greenlist-h1, not mine"), "{error}");
+
+        let other = bytes.map(|known| Vocabulary {
+            sha256: "00".repeat(32),
+            ..known
+        });
+        let error = refused(&first, other.clone());
+        assert!(
+            error.contains("tokenizer") && error.contains(&"00".repeat(32)),
+            "{error}"
+        );
+        let error = refused(&first, None);
+        assert!(error.contains("an unknown one"), "{error}");
+        // What the profile pins need not be said.
+        let pinned = Profile {
+            vocabulary: other,
+            ..green
+        };
+        let pinned = pinned.bind(&key).unwrap();
+        let known = Watch::new(&pinned, None).state().vocabulary.clone();
+        assert_eq!(known, pinned.profile().vocabulary);
     }
 }

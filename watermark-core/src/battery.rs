@@ -252,6 +252,22 @@ impl<'a> Battery<'a> {
         self.members.iter().map(|member| member.id)
     }
 
+    /// The cells of one of the tests with their weights, in the order of [`cells`](Self::cells) and without
+    /// those of weight 0; `None` if the test is not in the battery. Where every coin counts once, cells that share
+    /// one are all listed, with weight 1.
+    pub fn weights(&self, id: TestId) -> Option<impl Iterator<Item = (&[u32], u32, i64)>> {
+        let member = self.members.iter().find(|member| member.id == id)?;
+        let weight = move |index: usize| match &member.weights {
+            Some(Weights { values, .. }) => values[index],
+            None => 1,
+        };
+        let weighed = self.cells.iter().enumerate();
+        Some(weighed.filter_map(move |(index, (window, token))| {
+            let weight = weight(index);
+            (weight != 0).then_some((window, token, weight))
+        }))
+    }
+
     /// The law of every test's sum under the null hypothesis, in the order of [`tests`](Self::tests),
     /// where every cell is a coin of its own. Under a self-hash mark cells can share a coin, by the
     /// key, and the law of the test is then that of the joined weights.

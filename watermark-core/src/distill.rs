@@ -138,7 +138,7 @@ pub struct Finding {
 }
 
 /// An e-value with its name.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Betting {
     /// What it is of.
@@ -148,6 +148,11 @@ pub struct Betting {
     pub e: LnE,
     /// Cells.
     pub cells: u64,
+    /// SHA-256 of these cells, in hexadecimal; where several cells share a coin, of all of them.
+    pub cells_digest: String,
+    /// SHA-256 of the texts that were read, in their order, in hexadecimal: of a [reading](BettingId::Reading).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub texts_digest: Option<String>,
 }
 
 /// E-values of a report.
@@ -244,6 +249,8 @@ pub fn distill(
             id: BettingId::Supervised,
             e: chosen.e_value(mark),
             cells: chosen.len() as u64,
+            cells_digest: chosen.digest(),
+            texts_digest: None,
         });
         let planned = logs.planned.filter(|_| input.asks(TestId::Supervised));
         if let Some(planned) = planned {
@@ -263,6 +270,8 @@ pub fn distill(
             id: BettingId::Reading,
             e: reading.e,
             cells: reading.cells,
+            cells_digest: crate::hex(&reading.cells_digest),
+            texts_digest: Some(crate::hex(&reading.texts_digest)),
         });
     }
     let family: Vec<LnP> = findings.iter().map(|finding| finding.p).collect();
@@ -343,6 +352,8 @@ fn closed_bet(mark: &Mark, exhibit: &Exhibit) -> Betting {
         id: BettingId::Closed,
         e: Mixture::standard(mark.scheme().null()).ln_e(cells, sum),
         cells,
+        cells_digest: crate::hex(&exhibit.digest()),
+        texts_digest: None,
     }
 }
 
@@ -529,7 +540,14 @@ mod tests {
         assert_eq!(few.asked.as_deref(), Some(&asked[..]));
         // Holm over two, not over seven.
         let smallest = few.findings.iter().map(|f| f.p).min().unwrap();
-        assert_eq!(few.strongest().unwrap().adjusted, smallest.bonferroni(2));
+        let any = Policy {
+            min_cells: 0,
+            ..Policy::default()
+        };
+        assert_eq!(
+            few.strongest(&any).unwrap().adjusted,
+            smallest.bonferroni(2)
+        );
 
         // Nothing was asked: no test of text, and no word that it is missing.
         let unasked = run(&Distillation {
@@ -552,5 +570,61 @@ mod tests {
         let policy = Policy::default();
         let verdict = Verdict::of_report(&answered, &policy);
         assert_eq!(verdict, Verdict::InsufficientEvidence);
+    }
+
+    /// Two tests of one report: the one with the smaller p-value has the fewer cells. As text is drawn from green
+    /// tokens, no chance is in it.
+    #[test]
+    fn too_few_cells_are_never_the_strongest() {
+        let mark = mark(1);
+        let scheme = mark.scheme();
+        let mut text = vec![1];
+        for step in 0..120u32 {
+            let row = scheme.row(&text[text.len() - 1..]);
+            let mut fresh = (10 + step * 7..).filter(|&token| scheme.score(&row, token) == 1);
+            // Six of ten green, and some more by chance.
+            text.push(match step % 10 {
+                0..=3 => 5000 + step,
+                _ => fresh.next().unwrap(),
+            });
+        }
+        let mut spoken = Exhibit::new(1);
+        spoken.push(&text);
+        // The open test reads one position at which all its entries are green.
+        let row = scheme.row(&[3]);
+        let green = (0..2000).filter(|&token| scheme.score(&row, token) == 1);
+        let entries: Vec<(u32, f64)> = green.take(90).map(|token| (token, 0.01)).collect();
+        let read = [ScoredText::new(2000, vec![3, 4], 1, [entries]).unwrap()];
+        let tests = [TestId::ClosedCells, TestId::OpenSoft];
+        let input = Distillation {
+            open: Some(Open {
+                suspect: &read,
+                references: &[],
+                control: None,
+            }),
+            tests: Some(&tests),
+            ..Distillation::new(&mark, &spoken, &[])
+        };
+        let report = distill(&input, &|_| {}).unwrap();
+        let [closed, open] = &report.findings[..] else {
+            panic!("{:?}", report.findings)
+        };
+        assert!(open.adjusted < closed.adjusted && open.test.n_scored < closed.test.n_scored);
+        let policy = |min_cells| Policy {
+            min_cells,
+            ..Policy::default()
+        };
+        for (min_cells, id) in [
+            (90, Some(TestId::OpenSoft)),
+            (91, Some(TestId::ClosedCells)),
+            (1000, None),
+        ] {
+            let policy = policy(min_cells);
+            let strongest = report.strongest(&policy);
+            assert_eq!(strongest.map(Finding::id), id);
+            let verdict = Verdict::of_report(&report, &policy);
+            let expected = id.map_or(Verdict::InsufficientEvidence, |_| Verdict::Rejected);
+            assert_eq!(verdict, expected);
+        }
     }
 }

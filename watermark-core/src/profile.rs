@@ -79,6 +79,16 @@ pub struct Vocabulary {
     pub sha256: String,
 }
 
+impl Vocabulary {
+    /// The vocabulary of a tokenizer.
+    pub fn of(tokenizer: &dyn crate::text::Tokenizer) -> Self {
+        Self {
+            size: tokenizer.vocab_size() as u32,
+            sha256: crate::hex(&tokenizer.digest()),
+        }
+    }
+}
+
 /// A scheme with its parameters; `context_width` is h, the preceding tokens that seed a row.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "kebab-case", deny_unknown_fields)]
@@ -357,6 +367,7 @@ impl Profile {
         Ok(Mark {
             scheme: self.scheme(slot_key, account)?,
             profile: self.clone(),
+            account,
             key_id: slot_key.id(),
             label: slot_key.label().clone(),
         })
@@ -466,6 +477,7 @@ impl Profile {
 pub struct Mark {
     scheme: Arc<dyn Scheme>,
     profile: Profile,
+    account: u32,
     key_id: KeyId,
     label: SlotLabel,
 }
@@ -479,6 +491,11 @@ impl Mark {
     /// The profile.
     pub fn profile(&self) -> &Profile {
         &self.profile
+    }
+
+    /// The account of a leak slot; 0 in a provider slot.
+    pub fn account(&self) -> u32 {
+        self.account
     }
 
     /// The public name of the slot's key.

@@ -16,6 +16,9 @@
 
 use std::collections::HashSet;
 
+use sha2::{Digest, Sha256};
+
+use crate::cells::Cells;
 use crate::openweights::ScoredText;
 use crate::profile::Mark;
 use crate::regime::ChosenError;
@@ -42,6 +45,11 @@ pub struct ReadingResult {
     pub cells: u64,
     /// Windows met for the first time.
     pub windows: u64,
+    /// SHA-256 of the texts that were read, in their order ([`Reading::texts_digest`]).
+    pub texts_digest: [u8; 32],
+    /// SHA-256 of the cells that were bet on ([`Cells::digest`]); which of the texts' windows are fresh and what
+    /// the suspect lists there decide which they are.
+    pub cells_digest: [u8; 32],
 }
 
 /// Why a reading is no bet.
@@ -135,6 +143,22 @@ impl<'a> Reading<'a> {
         })
     }
 
+    /// SHA-256 over `"wmk1/texts" || n u64 LE`, then for every text in order
+    /// `start u64 LE || length u64 LE || ids, u32 LE each`, where start is the index of the answer's first token.
+    /// The suspect's probabilities are not in it.
+    pub fn texts_digest(&self) -> [u8; 32] {
+        let mut digest = Sha256::new();
+        digest.update(b"wmk1/texts");
+        digest.update((self.texts.len() as u64).to_le_bytes());
+        for (text, &answer) in self.texts.iter().zip(self.answers) {
+            let tokens = text.tokens();
+            digest.update((answer as u64).to_le_bytes());
+            digest.update((tokens.len() as u64).to_le_bytes());
+            tokens.iter().for_each(|id| digest.update(id.to_le_bytes()));
+        }
+        digest.finalize().into()
+    }
+
     /// Bets the suspect's probabilities on the scores under a mark.
     ///
     /// Windows in prompts are met too: a repeated prompt cannot make a window fresh again.
@@ -152,6 +176,7 @@ impl<'a> Reading<'a> {
         let mut met: HashSet<Box<[u32]>> = HashSet::new();
         let (mut windows, mut own, mut ln_chance) = (0, 0, 0.0);
         let mut step = Vec::new();
+        let mut cells = Cells::new(width);
         for (text, &answer) in self.texts.iter().zip(self.answers) {
             // A window that reaches from the prompt into the answer may have been one of the writer's, had the
             // answer been cut elsewhere: it is never fresh again.
@@ -188,6 +213,9 @@ impl<'a> Reading<'a> {
                     let score = null.natural(scheme.score(&row, token));
                     (f64::from(p).min(1.0), score)
                 }));
+                for &(token, _) in top.iter().filter(|&&(_, p)| p != 0.0) {
+                    cells.push(&[window, &[token]].concat());
+                }
                 process
                     .push(&step)
                     .expect("probabilities, and scores of this law");
@@ -200,6 +228,8 @@ impl<'a> Reading<'a> {
             e: process.value(),
             cells: process.cells(),
             windows,
+            texts_digest: self.texts_digest(),
+            cells_digest: cells.digest(),
         })
     }
 }
@@ -259,6 +289,7 @@ mod tests {
                 .unwrap()
         };
         assert_eq!(value(0.1, 2), value(0.0, 2));
+        assert_ne!(value(0.0, 1).cells_digest, value(0.0, 2).cells_digest);
         // What would happen if it were: the marked text bets on itself.
         let texts = [text(&mark, &beside, 0.1)];
         let read = Reading::new(&texts, &[0], 3).unwrap();
@@ -317,5 +348,39 @@ mod tests {
             .e_value(&mark)
             .unwrap();
         assert_eq!(again.windows, found.windows);
+        // The same cells, and not the same texts.
+        assert_eq!(again.cells_digest, found.cells_digest);
+        assert_ne!(again.texts_digest, found.texts_digest);
+    }
+
+    /// Digests say what was read: the cells that were bet on, and which texts, from where, in which order.
+    #[test]
+    fn digests_of_what_was_read() {
+        let mark = mark();
+        let read = |tokens: &[u32], from: usize| {
+            let lists = tokens[from..]
+                .iter()
+                .map(|&token| [(token + 1, 0.5), (token, 0.0)]);
+            ScoredText::new(99, tokens.to_vec(), from, lists).unwrap()
+        };
+        let result = |texts: &[ScoredText], starts: &[usize]| {
+            let read = Reading::new(texts, starts, 2).unwrap();
+            read.e_value(&mark).unwrap()
+        };
+        let texts = [read(&[9, 1, 2, 3], 1), read(&[1, 4], 0)];
+        let found = result(&texts, &[1, 0]);
+        // Windows 1 and 2; of their lists the entry with a weight. Window 1 stands again in the second text.
+        let mut cells = Cells::new(1);
+        cells.push(&[1, 3]);
+        cells.push(&[2, 4]);
+        assert_eq!((found.cells, found.windows), (2, 2));
+        assert_eq!(found.cells_digest, cells.digest());
+        let [first, second] = texts;
+        let swapped = result(&[second.clone(), first.clone()], &[0, 1]);
+        let shifted = result(&[first.clone(), second.clone()], &[1, 1]);
+        let fewer = result(&[first], &[1]);
+        for other in [swapped, shifted, fewer] {
+            assert_ne!(other.texts_digest, found.texts_digest);
+        }
     }
 }

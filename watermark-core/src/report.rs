@@ -6,6 +6,7 @@ use crate::detect::{Sample, Test, TestId};
 use crate::distill::{Betting, Decoys, Finding};
 use crate::effect::{Effect, Influence};
 use crate::profile::{Mark, Profile};
+use crate::verdict::Policy;
 use crate::warning::Warning;
 
 /// The public part of the key that a report is about.
@@ -158,10 +159,12 @@ impl Report {
         self.finding(id).and_then(|finding| finding.decoys.as_ref())
     }
 
-    /// The finding with the smallest adjusted p-value.
-    pub fn strongest(&self) -> Option<&Finding> {
+    /// The finding that the verdict rests on: of the tests with as many cells as the policy asks for, the one
+    /// with the smallest adjusted p-value. `None` if no test has.
+    pub fn strongest(&self, policy: &Policy) -> Option<&Finding> {
         self.findings
             .iter()
+            .filter(|finding| finding.test.n_scored >= policy.min_cells)
             .min_by_key(|finding| (finding.adjusted, finding.p))
     }
 }

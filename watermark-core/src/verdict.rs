@@ -5,7 +5,6 @@ use core::fmt;
 use serde::Serialize;
 
 use crate::detect::Test;
-use crate::distill::Finding;
 use crate::report::Report;
 
 /// When a result counts as a rejection.
@@ -41,21 +40,14 @@ pub enum Verdict {
 
 impl Verdict {
     /// Applies a policy to the family of a report: rejected if a test with enough cells has an
-    /// adjusted p-value of at most alpha.
+    /// adjusted p-value of at most alpha, that is, if the [strongest](Report::strongest) has.
     ///
     /// Tests with too few cells can only be hidden by this, not found: they were counted when the
     /// others were adjusted.
     pub fn of_report(report: &Report, policy: &Policy) -> Self {
-        let enough = |finding: &&Finding| finding.test.n_scored >= policy.min_cells;
-        let smallest = report
-            .findings
-            .iter()
-            .filter(enough)
-            .map(|finding| finding.adjusted)
-            .min();
-        match smallest {
+        match report.strongest(policy) {
             None => Self::InsufficientEvidence,
-            Some(p) if p.ln() <= policy.alpha.ln() => Self::Rejected,
+            Some(finding) if finding.adjusted.ln() <= policy.alpha.ln() => Self::Rejected,
             Some(_) => Self::NotRejected,
         }
     }

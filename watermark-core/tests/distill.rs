@@ -363,7 +363,10 @@ fn a_report_adjusts_its_family_and_the_verdict_reads_it() {
         assert!(finding.adjusted <= finding.p.bonferroni(5));
     }
     let smallest = found.findings.iter().map(|f| f.p).min().unwrap();
-    assert_eq!(found.strongest().unwrap().adjusted, smallest.bonferroni(5));
+    assert_eq!(
+        found.strongest(&Policy::default()).unwrap().adjusted,
+        smallest.bonferroni(5)
+    );
     assert_eq!(
         found.decoys(T::ClosedSqrt).map(|d| (d.rank, d.of)),
         Some((1, 41))

@@ -36,7 +36,7 @@ pub fn run(
                     alpha,
                     planned: None,
                 };
-                let mut watch = Watch::new(&mark);
+                let mut watch = Watch::new(&mark, None);
                 let mut value = 1.0;
                 let mut crossed = false;
                 for answer in 0..ANSWERS {

@@ -5,7 +5,7 @@ use super::tail::{ln_add_exp, ln_binomial_pmf};
 
 /// Rank of the real key's score among those of `decoys`: p = (1 + #{decoy >= real}) / (B + 1).
 ///
-/// Exact in regime A, where the real key is exchangeable with keys drawn like it and never used; a tie
+/// Exact in the clean regime, where the real key is exchangeable with keys drawn like it and never used; a tie
 /// counts against the real key. Never 0: the smallest value that B decoys can give is 1 / (B + 1).
 pub fn rank_p(real: f64, decoys: &[f64]) -> LnP {
     // Not `decoy >= real`: a score that is NaN must not speak for the real key.

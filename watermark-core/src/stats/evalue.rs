@@ -8,7 +8,16 @@
 //! - [`Mixture`]: for distinct cells of weight 1, a function of their number and sum;
 //! - [`TiltProcess`](process::TiltProcess): for weights that are known before each step's scores.
 //!
-//! Regime A only: text, order, and weights independent of the key, every cell once, every answer scored.
+//! Where they hold, by [regime](crate::regime):
+//!
+//! | regime | e-value | may be looked at |
+//! |---|---|---|
+//! | clean | both: text, its order and the weights are independent of the key, no answer is left out | at any time |
+//! | chosen | [`Mixture`] over the cells in order of first emission, all of them | once, at the end |
+//! | reading | [`TiltProcess`](process::TiltProcess): a window counts where the logs have it for the first time, and the weights are known before its scores | once, at the end |
+//!
+//! In all of them every cell counts once. In the last two the cells depend on the key; what makes each factor's mean at
+//! most 1 is that its row had not been used before, so only the whole, in the order of writing, is an e-value.
 
 pub mod process;
 

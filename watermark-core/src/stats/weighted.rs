@@ -1,6 +1,6 @@
 //! The law of a weighted sum of cell scores, T = sum over cells c of w_c s_c, under the null hypothesis.
 //!
-//! The weights are fixed integers that do not depend on the key (regime A): rounded square roots of counts,
+//! The weights are fixed integers that do not depend on the key (the clean regime): rounded square roots of counts,
 //! probabilities of a reference in fixed point. The scores s_c are independent with one [`Null`] law.
 //!
 //! Two p-values, both valid:

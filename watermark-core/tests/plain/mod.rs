@@ -3,6 +3,8 @@
 
 #![allow(dead_code, reason = "each test binary uses a part")]
 
+pub(crate) mod weights;
+
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
@@ -296,6 +298,20 @@ pub(crate) fn cells_digest(context_width: u8, cells: &[Vec<u32>]) -> [u8; 32] {
     message.extend((cells.len() as u64).to_le_bytes());
     for token in cells.concat() {
         message.extend(token.to_le_bytes());
+    }
+    sha256(&message)
+}
+
+/// SPEC.md section 8.
+pub(crate) fn texts_digest(texts: &[&[u32]], starts: &[usize]) -> [u8; 32] {
+    let mut message = b"wmk1/texts".to_vec();
+    message.extend((texts.len() as u64).to_le_bytes());
+    for (text, &start) in texts.iter().zip(starts) {
+        message.extend((start as u64).to_le_bytes());
+        message.extend((text.len() as u64).to_le_bytes());
+        for id in *text {
+            message.extend(id.to_le_bytes());
+        }
     }
     sha256(&message)
 }

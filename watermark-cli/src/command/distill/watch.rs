@@ -4,6 +4,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use watermark_core::anytime::{Advice, Event, Look, Stopping, Watch};
+use watermark_core::profile::Vocabulary;
 use watermark_core::report::KeyInfo;
 use watermark_core::verdict::{Policy, Verdict};
 use watermark_core::warning::Warning;
@@ -17,11 +18,14 @@ pub(super) fn run(arguments: &Distill, path: &Path, policy: &Policy) -> Result<E
     let context = arguments.mark.open()?;
     let mark = &context.mark;
     let inputs = read_all(&arguments.suspect, &arguments.form, &context.tokenizer)?;
+    let vocabulary = Some(Vocabulary::of(&context.tokenizer));
     let mut watch = match path.exists() {
-        false => Watch::new(mark),
-        true => Watch::resume(mark, &read_text(path)?).map_err(|source| CliError::State {
-            path: path.to_owned(),
-            source,
+        false => Watch::new(mark, vocabulary),
+        true => Watch::resume(mark, vocabulary, &read_text(path)?).map_err(|source| {
+            CliError::State {
+                path: path.to_owned(),
+                source,
+            }
         })?,
     };
     let taken = take(&mut watch, &inputs.items).map_err(|answer| CliError::StateAnswers {

@@ -362,7 +362,9 @@ impl<'a> Tails<'a> {
         self.law
     }
 
-    /// `ln P(T >= sum)` and how it was computed, as [`WeightedLaw::upper_tail`] gives it.
+    /// `ln P(T >= sum)` and how it was computed: the number of [`WeightedLaw::upper_tail`], within the error of
+    /// an exact tail. At the edge of what is feasible a line of the table can give the exact tail where the sum's
+    /// own line gives up and [`WeightedLaw::upper_tail`] falls back to the bound.
     pub fn upper_tail(&self, sum: i128) -> (LnP, TailMethod) {
         self.law.easy_tail(sum).unwrap_or_else(|| {
             let point = self.law.point(sum);
