@@ -28,8 +28,8 @@ OPERATIONS = [
     Operation("green-32k", "Green list, one whole step, 32,000 tokens, gamma 1/2, h = 1", "greenStepUs32k", "us"),
     Operation("green-128k", "Green list, one whole step, 128,000 tokens, gamma 1/2, h = 1", "greenStepUs128k", "us"),
     Operation("quarter-128k", "Green list, one whole step, 128,000 tokens, gamma 1/4, h = 1", "greenQuarterUs128k", "us"),
-    Operation("selfhash-32k", "Self-hash, the 40 best candidates of 32,000 (ours: green list on all)", "greenStepUs32k", "us"),
-    Operation("selfhash-128k", "Self-hash, the 40 best candidates of 128,000 (ours: green list on all)", "greenStepUs128k", "us"),
+    Operation("selfhash-32k", "Self-hash, the 40 best candidates of 32,000 (ours: given the 40)", "selfHash40Us", "us"),
+    Operation("selfhash-128k", "Self-hash, the 40 best candidates of 128,000 (ours: given the 40)", "selfHash40Us", "us"),
     Operation("gumbel-128k", "Gumbel, one choice among 128,000 tokens", "gumbelVocabUs128k", "us"),
     Operation("gumbel-50", "Gumbel, one choice among 50 candidates", "gumbel50Us", "us"),
     Operation("gumbel-50-of-128k", "Gumbel, the best 50 of 128,000 found first (ours: given the 50)", "gumbel50Us", "us"),
@@ -37,8 +37,8 @@ OPERATIONS = [
     Operation("synthid-50", "SynthID tournament, depth 30, 50 candidates", "tournament50Us", "us"),
     Operation("synthid-50-of-128k", "SynthID tournament, depth 30, the best 50 of 128,000 found first (ours: given the 50)", "tournament50Us", "us"),
     Operation("read-green", "Detector, green list (ours: h = 4, each cell once, exact p)", "detectTokensPerCoreSecond", "tok/s"),
-    Operation("read-gumbel", "Detector, Gumbel", "detectGumbelTokensPerCoreSecond", "tok/s"),
-    Operation("read-synthid", "Detector, SynthID, depth 30", "detectTournamentTokensPerCoreSecond", "tok/s"),
+    Operation("read-gumbel", "Detector, Gumbel (ours: h = 4, each cell once, exact p)", "detectGumbelTokensPerCoreSecond", "tok/s"),
+    Operation("read-synthid", "Detector, SynthID, depth 30 (ours: h = 4, each cell once, exact p)", "detectTournamentTokensPerCoreSecond", "tok/s"),
 ]
 
 

@@ -148,6 +148,14 @@ fn green(gamma: f64) -> Mark {
     })
 }
 
+fn self_hash() -> Mark {
+    mark(SchemeSpec::GreenlistSelfhash {
+        context_width: 4,
+        gamma: 0.5,
+        delta: 2.0,
+    })
+}
+
 fn gumbel() -> Mark {
     mark(SchemeSpec::Gumbel { context_width: 4 })
 }

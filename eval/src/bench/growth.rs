@@ -7,12 +7,11 @@ use std::path::Path;
 use std::time::Instant;
 
 use rand_chacha::ChaCha8Rng;
-use rand_core::SeedableRng;
+use rand_core::{Rng, SeedableRng};
 use serde::Serialize;
 use watermark_core::stream::Stream;
 
-use super::read::tokens;
-use super::{cpu_seconds, green};
+use super::{VOCABULARY, cpu_seconds, green};
 
 /// One size of corpus.
 #[derive(Clone, Debug, Serialize)]
@@ -28,6 +27,25 @@ pub struct Growth {
     pub bounded_ns_per_token: f64,
     /// Elapsed time of one thread over that of two on halves of the corpus, merged.
     pub two_threads: f64,
+}
+
+/// Tokens that repeat as natural ones do: a token of rank r about as often as 1/r, in runs that come again.
+fn tokens(count: usize, rng: &mut ChaCha8Rng) -> Vec<u32> {
+    let ln = (VOCABULARY as f64).ln();
+    let mut text: Vec<u32> = Vec::with_capacity(count);
+    while text.len() < count {
+        let r = rng.next_u32();
+        // One step in fifty copies twenty tokens from anywhere before.
+        if r.is_multiple_of(50) && text.len() > 20 {
+            let from = rng.next_u32() as usize % (text.len() - 20);
+            text.extend_from_within(from..from + 20);
+        } else {
+            let u = f64::from(rng.next_u32()) / 4_294_967_296.0;
+            text.push(((u * ln).exp() as u32).min(VOCABULARY as u32) - 1);
+        }
+    }
+    text.truncate(count);
+    text
 }
 
 /// Tokens that are in memory at once.

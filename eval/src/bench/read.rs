@@ -14,38 +14,20 @@ use watermark_core::window::Exhibit;
 
 use super::{Extent, Item, Times, VOCABULARY, green, gumbel, measure, slot, tournament};
 
-/// Tokens that repeat as natural ones do: a token of rank r about as often as 1/r, in runs that come again.
-pub(super) fn tokens(count: usize, rng: &mut ChaCha8Rng) -> Vec<u32> {
-    let ln = (VOCABULARY as f64).ln();
-    let mut text: Vec<u32> = Vec::with_capacity(count);
-    while text.len() < count {
-        let r = rng.next_u32();
-        // One step in fifty copies twenty tokens from anywhere before.
-        if r.is_multiple_of(50) && text.len() > 20 {
-            let from = rng.next_u32() as usize % (text.len() - 20);
-            text.extend_from_within(from..from + 20);
-        } else {
-            let u = f64::from(rng.next_u32()) / 4_294_967_296.0;
-            text.push(((u * ln).exp() as u32).min(VOCABULARY as u32) - 1);
-        }
-    }
-    text.truncate(count);
-    text
+/// Uniform ids: as good as every cell is a new one, the most expensive text.
+fn uniform(count: usize, below: u32, seed: u64) -> Vec<u32> {
+    let mut rng = ChaCha8Rng::seed_from_u64(seed);
+    (0..count).map(|_| rng.next_u32() % below).collect()
 }
 
 fn cells(count: usize) -> Cells {
-    let mut rng = ChaCha8Rng::seed_from_u64(3);
     let mut exhibit = Exhibit::new(4);
-    // Uniform tokens: as good as every cell is a new one.
-    let tokens: Vec<u32> = (0..count + 4)
-        .map(|_| rng.next_u32() % VOCABULARY as u32)
-        .collect();
-    exhibit.push(&tokens);
+    exhibit.push(&uniform(count + 4, VOCABULARY as u32, 3));
     exhibit.cells().clone()
 }
 
 pub(super) fn reads(extent: &Extent, hear: &dyn Fn(&str)) -> Times {
-    let text = tokens(extent.tokens, &mut ChaCha8Rng::seed_from_u64(2));
+    let text = uniform(extent.tokens, 50_000, 2);
     let cells = cells(extent.cells);
     let leak = Profile {
         slot: Slot::Leak,

@@ -7,7 +7,7 @@ use rand_core::SeedableRng;
 use watermark_core::candidates::Candidates;
 use watermark_core::prf::Lane;
 
-use super::{Item, Times, VOCABULARY, green, gumbel, measure, tournament};
+use super::{Item, Times, VOCABULARY, green, gumbel, measure, self_hash, tournament};
 
 /// Weights that fall off as 1/rank, in shuffled order of tokens.
 fn weights(len: usize) -> Vec<f32> {
@@ -18,7 +18,7 @@ fn weights(len: usize) -> Vec<f32> {
 
 pub(super) fn steps(rounds: usize, hear: &dyn Fn(&str)) -> Times {
     let (half, quarter, tenth) = (green(0.5), green(0.25), green(0.1));
-    let (gumbel, tournament) = (gumbel(), tournament());
+    let (gumbel, tournament, self_hash) = (gumbel(), tournament(), self_hash());
     let tokens: Vec<u32> = (0..50).map(|i| i * 2551).collect();
     let (few, all) = (weights(50), weights(VOCABULARY));
     let mut logits = vec![0.0f32; VOCABULARY];
@@ -33,6 +33,7 @@ pub(super) fn steps(rounds: usize, hear: &dyn Fn(&str)) -> Times {
         ("greenStepUs256k", &half, 2 * VOCABULARY),
         ("greenQuarterUs128k", &quarter, VOCABULARY),
         ("greenTenthUs128k", &tenth, VOCABULARY),
+        ("selfHashStepUs128k", &self_hash, VOCABULARY),
     ] {
         let mut logits = vec![0.0f32; vocabulary];
         let mut at = 0;
@@ -63,11 +64,12 @@ pub(super) fn steps(rounds: usize, hear: &dyn Fn(&str)) -> Times {
         at += 1;
         black_box(mark.scheme().row(black_box(&[1, 2, 3, at])));
     }));
-    for (name, mark, calls, dense) in [
-        ("gumbel50Us", &gumbel, 4000, false),
-        ("tournament50Us", &tournament, 4000, false),
-        ("gumbelVocabUs128k", &gumbel, 40, true),
-        ("tournamentVocabUs128k", &tournament, 5, true),
+    for (name, mark, calls, few_of_them) in [
+        ("gumbel50Us", &gumbel, 4000, Some(50)),
+        ("tournament50Us", &tournament, 4000, Some(50)),
+        ("selfHash40Us", &self_hash, 2000, Some(40)),
+        ("gumbelVocabUs128k", &gumbel, 40, None),
+        ("tournamentVocabUs128k", &tournament, 5, None),
     ] {
         let mut coins = ChaCha8Rng::seed_from_u64(1);
         let (tokens, few, all) = (&tokens, &few, &all);
@@ -76,10 +78,9 @@ pub(super) fn steps(rounds: usize, hear: &dyn Fn(&str)) -> Times {
             at += 1;
             let scheme = mark.scheme();
             let row = scheme.row(&[1, 2, 3, at]);
-            let candidates = if dense {
-                Candidates::dense(black_box(all))
-            } else {
-                Candidates::pairs(black_box(tokens), few)
+            let candidates = match few_of_them {
+                Some(len) => Candidates::pairs(black_box(&tokens[..len]), few),
+                None => Candidates::dense(black_box(all)),
             };
             let candidates = candidates.expect("positive weights");
             black_box(scheme.choose(&row, &candidates, &mut coins));
