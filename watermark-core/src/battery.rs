@@ -25,6 +25,7 @@
 //! cells decide) follow the balance of signal and noise.
 
 use std::collections::HashMap;
+use std::hash::BuildHasherDefault;
 
 use crate::cells::Cells;
 use crate::detect::{Score, Test, TestId};
@@ -33,7 +34,7 @@ use crate::profile::Mark;
 use crate::scheme::Null;
 use crate::stats::LnP;
 use crate::stats::weighted::{TailMethod, Tails, WeightedLaw};
-use crate::window::{Exhibit, window};
+use crate::window::{Exhibit, Identity, fingerprint, window};
 
 /// Weights from probabilities are in units of 2^-20.
 const PROBABILITY_BITS: u32 = 20;
@@ -366,7 +367,7 @@ fn check_same(a: &[ScoredText], b: &[ScoredText]) -> Result<(), Mismatch> {
 /// Real weights by cell, being summed.
 struct Sums {
     width: usize,
-    places: HashMap<Box<[u32]>, usize>,
+    places: HashMap<u64, usize, BuildHasherDefault<Identity>>,
     cells: Cells,
     sums: Vec<f64>,
 }
@@ -375,7 +376,7 @@ impl Sums {
     fn new(width: usize) -> Self {
         Self {
             width,
-            places: HashMap::new(),
+            places: HashMap::default(),
             cells: Cells::new(width),
             sums: Vec::new(),
         }
@@ -386,13 +387,15 @@ impl Sums {
         let cell = &mut cell[..=self.width];
         cell[..self.width].copy_from_slice(window);
         cell[self.width] = token;
-        if let Some(&place) = self.places.get(&*cell) {
-            self.sums[place] += weight;
-        } else {
-            self.places.insert((&*cell).into(), self.sums.len());
+        // Two cells of one fingerprint would pool their weights: as good as never, and no weight comes to
+        // depend on a key.
+        let next = self.sums.len();
+        let place = *self.places.entry(fingerprint(cell)).or_insert(next);
+        if place == next {
             self.cells.push(cell);
-            self.sums.push(weight);
+            self.sums.push(0.0);
         }
+        self.sums[place] += weight;
     }
 
     fn add_all(&mut self, texts: &[ScoredText], scale: f64) {

@@ -19,58 +19,32 @@ const LN2_Q30: u64 = 744_261_117;
 /// `2^-28 + 2^-62` too small; two units are therefore added before the difference is taken,
 /// which keeps the score on the safe side (at most `2^-23` below the true value).
 pub fn neg_ln_q24(r: u32) -> u64 {
-    side_by_side([r])[0]
-}
-
-/// Adds [`neg_ln_q24`] of every word to its score.
-pub(crate) fn add_neg_ln_q24(words: &[u32], scores: &mut [u64]) {
-    let (fours, rest) = words.as_chunks::<4>();
-    let (score_fours, score_rest) = scores[..words.len()].as_chunks_mut::<4>();
-    for (&four, scores) in fours.iter().zip(score_fours) {
-        for (score, value) in scores.iter_mut().zip(side_by_side(four)) {
-            *score += value;
-        }
-    }
-    for (&word, score) in rest.iter().zip(score_rest) {
-        *score += neg_ln_q24(word);
-    }
-}
-
-/// The squarings of one logarithm are a chain; several chains side by side fill the waits.
-#[inline(always)]
-fn side_by_side<const N: usize>(r: [u32; N]) -> [u64; N] {
-    let x = r.map(|r| u64::from(r) + 1);
-    let whole = x.map(|x| 63 - x.leading_zeros());
-    let mut mantissa: [u64; N] = core::array::from_fn(|i| x[i] << (63 - whole[i]));
-    let mut log2 = whole.map(u64::from);
+    let x = u64::from(r) + 1;
+    let whole = 63 - x.leading_zeros();
+    let mut mantissa = x << (63 - whole);
+    let mut log2 = u64::from(whole);
     for _ in 0..28 {
-        for (mantissa, log2) in mantissa.iter_mut().zip(&mut log2) {
-            // In [1, 4) in Q126: the bit of the logarithm is whether it reached 2. No branch on a random
-            // bit and no shift of 128 bits.
-            let square = u128::from(*mantissa) * u128::from(*mantissa);
-            let (high, low) = ((square >> 64) as u64, square as u64);
-            let bit = high >> 63;
-            let below = bit ^ 1;
-            *mantissa = (high << below) | ((low >> 63) & below);
-            *log2 = (*log2 << 1) | bit;
-        }
+        // In [1, 4) in Q126: the bit of the logarithm is whether it reached 2. The squarings are a
+        // chain, so no branch on a random bit and no shift of 128 bits stands in it.
+        let square = u128::from(mantissa) * u128::from(mantissa);
+        let (high, low) = ((square >> 64) as u64, square as u64);
+        let bit = high >> 63;
+        let below = bit ^ 1;
+        mantissa = (high << below) | ((low >> 63) & below);
+        log2 = (log2 << 1) | bit;
     }
-    log2.map(|log2| ((32u64 << 28).saturating_sub(log2 + 2) * LN2_Q30) >> 34)
+    from_log2(log2)
+}
+
+/// The score of a logarithm in Q28.
+#[inline(always)]
+pub(crate) fn from_log2(log2: u64) -> u64 {
+    ((32u64 << 28).saturating_sub(log2.wrapping_add(2)) * LN2_Q30) >> 34
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn many_are_as_one() {
-        let words: Vec<u32> = (0..103u32).map(|i| i.wrapping_mul(0x9e37_79b9)).collect();
-        let mut scores = vec![5; words.len()];
-        add_neg_ln_q24(&words, &mut scores);
-        for (&word, score) in words.iter().zip(scores) {
-            assert_eq!(score, 5 + neg_ln_q24(word));
-        }
-    }
 
     #[test]
     fn never_above_the_logarithm_and_close_below_it() {

@@ -228,6 +228,12 @@ pub(crate) fn largest(weights: &[f32]) -> f32 {
     dispatch!(Kernel::current(), largest(weights))
 }
 
+/// Adds [`neg_ln_q24`](crate::fixed::neg_ln_q24) of every word to its score.
+pub(crate) fn add_neg_ln_q24(words: &[u32], scores: &mut [u64]) {
+    assert!(scores.len() >= words.len());
+    dispatch!(Kernel::current(), add_neg_ln_q24(words, scores));
+}
+
 /// For 16 accounts a block, blocks `first..`: adds 1 to the count of every account whose field, of the row's
 /// word `block` of its stream, is below the threshold. `counts` holds 16 counts a block, in order of accounts.
 pub(crate) fn tally(
@@ -550,6 +556,44 @@ mod tests {
                 let largest = dispatch!(kernel, largest(&weights));
                 let expected = weights.iter().copied().fold(0.0, f32::max);
                 assert_eq!(largest, expected, "{kernel:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn logarithms_are_those_of_one_at_a_time() {
+        let mut rng = ChaCha8Rng::seed_from_u64(7);
+        let edges = (0..200).chain((3..32).flat_map(|bit| (1u32 << bit) - 3..(1 << bit) + 3));
+        let words: Vec<u32> = edges
+            .chain(u32::MAX - 200..=u32::MAX)
+            // Of every size.
+            .chain((0..300_000).map(|i| rng.next_u32() >> (i % 32)))
+            .collect();
+        for kernel in Kernel::available() {
+            let mut scores = vec![5; words.len() + 1];
+            dispatch!(kernel, add_neg_ln_q24(&words, &mut scores));
+            assert_eq!(scores.pop(), Some(5));
+            for (&word, score) in words.iter().zip(scores) {
+                assert_eq!(
+                    score,
+                    5 + crate::fixed::neg_ln_q24(word),
+                    "{kernel:?}, {word}"
+                );
+            }
+        }
+    }
+
+    /// All of them: a minute of one core, in release.
+    #[test]
+    #[ignore = "2^32 words; run in release after a change of the logarithm"]
+    fn every_logarithm_is_that_of_one_at_a_time() {
+        let mut scores = vec![0; 1 << 16];
+        for high in 0..1 << 16 {
+            let words: Vec<u32> = (0..1 << 16).map(|low| high << 16 | low).collect();
+            scores.fill(0);
+            add_neg_ln_q24(&words, &mut scores);
+            for (&word, &score) in words.iter().zip(&scores) {
+                assert_eq!(score, crate::fixed::neg_ln_q24(word), "{word}");
             }
         }
     }

@@ -4,8 +4,9 @@ use watermark_core::battery::Battery;
 use watermark_core::profile::{Mark, Profile, ProfileError};
 use watermark_core::stats::LnP;
 use watermark_core::stats::decoy::ks_attained;
+use watermark_core::window::Exhibit;
 
-use super::points::{Read, Shared};
+use super::points::{Read, Shared, asked};
 use super::{Calibration, REPEATS, Suspect, epoch, master, slot};
 use crate::model::worker;
 
@@ -32,14 +33,17 @@ impl Keys {
 }
 
 impl Shared<'_> {
-    /// Every test that text alone allows.
+    /// Every test that text alone allows, on the teacher's answers.
     pub(super) fn calibrate_text(
         &self,
         keys: &Keys,
         suspect: Suspect,
         answers: &[Vec<u32>],
     ) -> Vec<Calibration> {
-        self.run(keys, suspect, answers, false, Vec::new())
+        let parts = answers.iter().map(Vec::as_slice).enumerate();
+        let width = keys.in_use().scheme().context_width();
+        let exhibit = asked(self.cast.prompts, width, parts);
+        self.run(keys, suspect, &exhibit, false, Vec::new())
     }
 
     /// Every test; `keeps` the p-values themselves.
@@ -60,24 +64,22 @@ impl Shared<'_> {
         batteries.extend(Battery::reference(mark, &exhibit, &read.expected));
         let reference = &self.reference_reads[..];
         batteries.extend(Battery::contrast(mark, &read.neutral, &[reference]));
-        self.run(keys, suspect, &read.answers, keeps, batteries)
+        self.run(keys, suspect, &exhibit, keeps, batteries)
     }
 
     fn run(
         &self,
         keys: &Keys,
         suspect: Suspect,
-        answers: &[Vec<u32>],
+        exhibit: &Exhibit,
         keeps: bool,
         others: Vec<Battery<'static>>,
     ) -> Vec<Calibration> {
         let mark = keys.in_use();
         let null = mark.scheme().null();
-        let parts = answers.iter().map(Vec::as_slice).enumerate();
-        let exhibit = self.exhibit(mark.scheme().context_width(), parts);
         let mut batteries = vec![
-            Battery::closed(mark, &exhibit),
-            Battery::corpus(mark, &exhibit, self.others),
+            Battery::closed(mark, exhibit),
+            Battery::corpus(mark, exhibit, self.others),
         ];
         batteries.extend(others);
         let calibration = |test: &str, z: &[f64], p: &[LnP]| {
@@ -118,13 +120,14 @@ impl Shared<'_> {
         // The same law as if every token were a new coin.
         let times = exhibit.times();
         let positions = times.iter().map(|&n| u64::from(n)).sum();
-        let counted = keys.marks.iter().map(|mark| {
+        let marks: Vec<&Mark> = keys.marks.iter().collect();
+        let counted = worker::map(self.cast.threads, marks, |mark| {
             let scores = exhibit.cells().scores(mark);
             let pairs = scores.values().iter().zip(&times);
             let sum = pairs.map(|(&score, &n)| u64::from(n) * score).sum();
             (null.z(positions, sum), null.upper_tail(positions, sum))
         });
-        let (z, p): (Vec<f64>, Vec<LnP>) = counted.unzip();
+        let (z, p): (Vec<f64>, Vec<LnP>) = counted.into_iter().unzip();
         found.push(calibration(REPEATS, &z, &p));
         found
     }

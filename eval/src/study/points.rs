@@ -56,6 +56,20 @@ impl Read {
     }
 }
 
+/// The exhibit of answers to prompts that were asked by turns, each with its number.
+pub(super) fn asked<'t>(
+    prompts: &[Vec<u32>],
+    width: usize,
+    answers: impl Iterator<Item = (usize, &'t [u32])>,
+) -> Exhibit {
+    let mut exhibit = Exhibit::new(width);
+    prompts.iter().for_each(|prompt| exhibit.exclude(prompt));
+    for (index, answer) in answers {
+        exhibit.push_from((index % prompts.len()) as u32, answer);
+    }
+    exhibit
+}
+
 /// Six budgets to a factor of ten, from ten tokens to all.
 fn budgets(all: usize) -> Vec<usize> {
     let mut budgets: Vec<usize> = (6..)
@@ -119,19 +133,13 @@ impl<'a> Shared<'a> {
         )?)
     }
 
-    /// The exhibit of answers, each with its number, which says what it was asked.
+    /// The exhibit of answers to the openings, each with its number, which says what it was asked.
     pub(super) fn exhibit<'t>(
         &self,
         width: usize,
         answers: impl Iterator<Item = (usize, &'t [u32])>,
     ) -> Exhibit {
-        let mut exhibit = Exhibit::new(width);
-        let openings = self.cast.openings;
-        openings.iter().for_each(|opening| exhibit.exclude(opening));
-        for (index, answer) in answers {
-            exhibit.push_from((index % openings.len()) as u32, answer);
-        }
-        exhibit
+        asked(self.cast.openings, width, answers)
     }
 
     pub(super) fn points(

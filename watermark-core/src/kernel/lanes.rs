@@ -386,6 +386,11 @@ macro_rules! entry_points {
         }
 
         #[target_feature(enable = $features)]
+        pub(super) fn add_neg_ln_q24(words: &[u32], scores: &mut [u64]) {
+            slices::add_neg_ln_q24(words, scores);
+        }
+
+        #[target_feature(enable = $features)]
         pub(super) fn largest(weights: &[f32]) -> f32 {
             slices::largest(weights)
         }

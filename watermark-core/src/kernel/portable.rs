@@ -5,7 +5,7 @@ use rand_chacha::{ChaCha8Rng, ChaCha20Rng};
 use rand_core::{Rng, SeedableRng};
 use sha2::block_api::compress256;
 
-pub(super) use super::slices::{add_where, below, largest, may_win, play};
+pub(super) use super::slices::{add_neg_ln_q24, add_where, below, largest, may_win, play};
 use super::{Midstates, Place, Stream, Threshold, Tiles};
 
 /// What the two generators of rand_chacha have in common beyond their traits.

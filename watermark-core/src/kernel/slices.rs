@@ -110,6 +110,63 @@ pub(super) fn may_win(words: &[u32], weights: &[f32], limit: f32, out: &mut [u64
     }
 }
 
+/// [`super::add_neg_ln_q24`].
+///
+/// The integer logarithm of [`neg_ln_q24`](crate::fixed::neg_ln_q24) is the floor of `2^28 log2 x` less at most 2^-34 (its
+/// squarings are cut to 63 bits). Here log2 is a float with an error below 2^-20 in the same unit, by
+/// `log2 m = log2 c + 2 atanh((m - c) / (m + c)) / ln 2` with c near the root of 2 and eleven terms of the series: the
+/// rest is below 2^-60, and some ten roundings of numbers below 1 make 2^-50, times 2^28. So the floor
+/// is the same unless the float lies within 2^-19 of a whole number; there, four times in a million, the integer
+/// algorithm decides.
+#[inline(always)]
+pub(super) fn add_neg_ln_q24(words: &[u32], scores: &mut [u64]) {
+    let (whole, rest) = words.as_chunks::<8>();
+    let (whole_scores, rest_scores) = scores.split_at_mut(8 * whole.len());
+    for (words, scores) in whole.iter().zip(whole_scores.as_chunks_mut::<8>().0) {
+        let mut values = [0; 8];
+        let mut doubts = [0; 8];
+        for i in 0..8 {
+            (values[i], doubts[i]) = neg_ln_q24(words[i]);
+        }
+        if doubts.iter().any(|&doubt| doubt != 0) {
+            values = words.map(crate::fixed::neg_ln_q24);
+        }
+        for (score, value) in scores.iter_mut().zip(values) {
+            *score += value;
+        }
+    }
+    for (score, &word) in rest_scores.iter_mut().zip(rest) {
+        *score += crate::fixed::neg_ln_q24(word);
+    }
+}
+
+/// The score, and whether it is in doubt.
+#[inline(always)]
+fn neg_ln_q24(word: u32) -> (u64, u64) {
+    const ROOT: f64 = core::f64::consts::SQRT_2;
+    const TWO_52: f64 = 4_503_599_627_370_496.0;
+    const MANTISSA: u64 = (1 << 52) - 1;
+    // Exact: at most 2^32. Below 2^52, the bits of 2^52 + n end in n.
+    let x = f64::from_bits(TWO_52.to_bits() | u64::from(word)) - TWO_52 + 1.0;
+    let exponent = (x.to_bits() >> 52) - 1023;
+    let m = f64::from_bits(x.to_bits() & MANTISSA | 1023 << 52);
+    let s = (m - ROOT) / (m + ROOT);
+    let t = s * s;
+    let mut sum = 1.0 / 21.0;
+    let mut odd = 19.0;
+    while odd > 0.0 {
+        sum = sum * t + 1.0 / odd;
+        odd -= 2.0;
+    }
+    let log2 = (0.5 + s * sum * (2.0 / core::f64::consts::LN_2)) * f64::from(1 << 28);
+    let nearest = log2 + TWO_52;
+    let beyond = log2 - (nearest - TWO_52);
+    let floor = (nearest.to_bits() & MANTISSA).wrapping_sub(u64::from(beyond < 0.0));
+    let doubt = u64::from(beyond.abs() < 1.0 / f64::from(1 << 19));
+    let value = crate::fixed::from_log2((exponent << 28).wrapping_add(floor));
+    (value, doubt)
+}
+
 /// [`super::largest`].
 #[inline(always)]
 pub(super) fn largest(weights: &[f32]) -> f32 {

@@ -14,7 +14,7 @@ use rand_core::Rng;
 
 use super::{Null, Row, Scheme, cell_of, fill_cells};
 use crate::candidates::Candidates;
-use crate::fixed::{add_neg_ln_q24, neg_ln_q24};
+use crate::fixed::neg_ln_q24;
 use crate::kernel;
 use crate::prf::{BATCH, Binding, Field, Lane, Prf, Role, RowSeed, Windows};
 
@@ -187,12 +187,12 @@ impl Scheme for Gumbel {
         let rows = self.key.prf.rows(Role::A, windows);
         rows.values(&self.field, which, tokens, values);
         scores[..tokens.len()].fill(0);
-        add_neg_ln_q24(values, scores);
+        kernel::add_neg_ln_q24(values, scores);
         fill_cells(&rows, which, tokens, cells);
         if self.key.dual_key {
             let rows = self.key.prf.rows(Role::B, windows);
             rows.values(&self.field, which, tokens, values);
-            add_neg_ln_q24(values, scores);
+            kernel::add_neg_ln_q24(values, scores);
         }
     }
 
