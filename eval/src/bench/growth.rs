@@ -9,6 +9,7 @@ use std::time::Instant;
 use rand_chacha::ChaCha8Rng;
 use rand_core::{Rng, SeedableRng};
 use serde::Serialize;
+use watermark_core::profile::Mark;
 use watermark_core::stream::Stream;
 
 use super::{VOCABULARY, cpu_seconds, green};
@@ -21,13 +22,19 @@ pub struct Growth {
     pub tokens: u64,
     /// Distinct cells.
     pub cells: u64,
-    /// Nanoseconds of one core a token, reading the file included.
-    pub ns_per_token: f64,
+    /// Nanoseconds of one core a token, reading the file included and all cells in memory; not for corpora of
+    /// more than [`IN_MEMORY`] tokens.
+    pub ns_per_token: Option<f64>,
     /// The same with at most `bounded_cells` cells in memory and the others in runs on disk.
     pub bounded_ns_per_token: f64,
-    /// Elapsed time of one thread over that of two on halves of the corpus, merged.
-    pub two_threads: f64,
+    /// Elapsed time of one thread over that of two on halves of the corpus, merged, in memory.
+    pub two_threads: Option<f64>,
+    /// The most memory that the process has had so far, in MiB, where the system tells.
+    pub peak_memory_mib: Option<u64>,
 }
+
+/// Tokens of the largest corpus whose cells are all held in memory, some 3 GiB.
+pub const IN_MEMORY: u64 = 100_000_000;
 
 /// Tokens that repeat as natural ones do: a token of rank r about as often as 1/r, in runs that come again.
 fn tokens(count: usize, rng: &mut ChaCha8Rng) -> Vec<u32> {
@@ -65,41 +72,41 @@ pub fn run(
     let mut growths = Vec::new();
     for &size in sizes {
         hear(&format!("{size} tokens"));
-        let mut corpus = Corpus::write(size, directory)?;
-        let start = cpu_seconds();
-        let whole = corpus.read(0..size, Stream::new(&mark))?.finish()?;
-        let ns_per_token = (cpu_seconds() - start) * 1e9 / size as f64;
+        let corpus = Corpus::write(size, directory)?;
         let start = cpu_seconds();
         let stream = Stream::bounded(&mark, bounded_cells, directory.to_owned());
         let bounded = corpus.read(0..size, stream)?.finish()?;
         let bounded_ns_per_token = (cpu_seconds() - start) * 1e9 / size as f64;
-        if bounded.score != whole.score {
-            return Err(io::Error::other("two ways of reading disagree"));
+        let (mut ns_per_token, mut two_threads) = (None, None);
+        if size <= IN_MEMORY {
+            let (start, clock) = (cpu_seconds(), Instant::now());
+            let whole = corpus.read(0..size, Stream::new(&mark))?.finish()?;
+            ns_per_token = Some((cpu_seconds() - start) * 1e9 / size as f64);
+            let one = clock.elapsed().as_secs_f64();
+            let clock = Instant::now();
+            let both = corpus.read_by_two(size, &mark)?.finish()?;
+            two_threads = Some(one / clock.elapsed().as_secs_f64());
+            if [whole.score, both.score] != [bounded.score; 2] {
+                return Err(io::Error::other("two ways of reading disagree"));
+            }
         }
-        let start = Instant::now();
-        corpus.read(0..size, Stream::new(&mark))?.finish()?;
-        let one = start.elapsed().as_secs_f64();
-        let start = Instant::now();
-        let (mut first, mut second) = (corpus.again()?, corpus.again()?);
-        let half = size / 2;
-        let mark = &mark;
-        let (first, second) = std::thread::scope(|scope| {
-            let first = scope.spawn(move || first.read(0..half, Stream::new(mark)));
-            let second = second.read(half..size, Stream::new(mark));
-            (first.join().expect("no panic"), second)
-        });
-        let mut both = first?;
-        both.merge(second?)?;
-        both.finish()?;
         growths.push(Growth {
             tokens: size,
-            cells: whole.score.cells,
+            cells: bounded.score.cells,
             ns_per_token,
             bounded_ns_per_token,
-            two_threads: one / start.elapsed().as_secs_f64(),
+            two_threads,
+            peak_memory_mib: peak_memory_mib(),
         });
     }
     Ok(growths)
+}
+
+fn peak_memory_mib() -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find(|line| line.starts_with("VmHWM:"))?;
+    let kib: u64 = line.split_whitespace().nth(1)?.parse().ok()?;
+    Some(kib / 1024)
 }
 
 /// Token ids in a file, four bytes each.
@@ -128,12 +135,22 @@ impl Corpus {
         Ok(Part(self.file.reopen()?))
     }
 
-    fn read<'m>(
-        &mut self,
-        range: core::ops::Range<u64>,
-        stream: Stream<'m>,
-    ) -> io::Result<Stream<'m>> {
+    fn read<'m>(&self, range: core::ops::Range<u64>, stream: Stream<'m>) -> io::Result<Stream<'m>> {
         self.again()?.read(range, stream)
+    }
+
+    /// Half of the corpus on another thread, then both halves as one.
+    fn read_by_two<'m>(&self, size: u64, mark: &'m Mark) -> io::Result<Stream<'m>> {
+        let (mut first, mut second) = (self.again()?, self.again()?);
+        let half = size / 2;
+        let (first, second) = std::thread::scope(|scope| {
+            let first = scope.spawn(move || first.read(0..half, Stream::new(mark)));
+            let second = second.read(half..size, Stream::new(mark));
+            (first.join().expect("no panic"), second)
+        });
+        let mut both = first?;
+        both.merge(second?)?;
+        Ok(both)
     }
 }
 
