@@ -104,8 +104,10 @@ pub trait Biaser: Scheme {
     fn delta(&self) -> f32;
 
     /// The set as bits: token `first + 32 i + j` is bit `j` of word `i`, the layout of
-    /// constrained-decoding engines. Bits beyond the vocabulary are not cleared. `first` must be a multiple of
-    /// [`MASK_STEP`].
+    /// constrained-decoding engines. Bits beyond the vocabulary are not cleared.
+    ///
+    /// # Panics
+    /// `first` is no multiple of [`MASK_STEP`].
     fn fill_mask_from(&self, row: &Row, first: u32, mask: &mut [u32]);
 
     /// [`fill_mask_from`](Self::fill_mask_from) token 0.

@@ -236,6 +236,7 @@ impl Biaser for GreenList {
     }
 
     fn fill_mask_from(&self, row: &Row, first: u32, mask: &mut [u32]) {
+        assert!(first.is_multiple_of(MASK_STEP), "a mask starts at a step");
         fill_green(row.first(), &self.field, self.key.share, first, mask);
     }
 }
@@ -356,6 +357,7 @@ impl Biaser for SelfHash {
     }
 
     fn fill_mask_from(&self, row: &Row, first: u32, mask: &mut [u32]) {
+        assert!(first.is_multiple_of(MASK_STEP), "a mask starts at a step");
         const WORDS: usize = 32;
         let tokens = (first..).step_by(32 * WORDS);
         let (mut best, mut distance, mut green) = ([0; 32 * WORDS], [0; 32 * WORDS], [0; WORDS]);
