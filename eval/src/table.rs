@@ -425,7 +425,7 @@ mod tests {
     #[test]
     fn ratios_compare_the_same_mark_and_seed() {
         let mut findings = Findings::default();
-        for (test, at) in [(BASELINE, 1000), ("closed-sqrt", 250)] {
+        for (test, at) in [(BASELINE, 2000), ("closed-sqrt", 500)] {
             for (tokens, p) in [(1, 0.0), (at, -5.0), (10_000, -9.0)] {
                 findings.points.push(Point {
                     test: test.into(),
@@ -448,6 +448,6 @@ mod tests {
         assert_eq!(summary.best_closed_over_dedup_hard, Some(0.25));
         assert_eq!(summary.best_closed, "closed-sqrt");
         assert!((summary.best_closed_over_dedup.unwrap() - 0.25).abs() < 1e-9);
-        assert!(markdown(&findings, &summary).contains("| closed-sqrt | 250 (-9.0) |"));
+        assert!(markdown(&findings, &summary).contains("| closed-sqrt | 500 (-9.0) |"));
     }
 }
