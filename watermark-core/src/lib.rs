@@ -17,6 +17,9 @@
 //!    [`detect::Test`], or [`distill::distill`] with decoys and a control.
 //! 4. Apply a [`verdict::Policy`].
 //!
+//! A corpus under one key is read by a [`stream::Stream`], in bounded memory if need be; whose copy of a text leaked, by
+//! [`accounts`]; batches of rows are written by [`batch::Pool`]. The machine code is chosen at run time ([`kernel`]).
+//!
 //! ```
 //! use rand_chacha::ChaCha8Rng;
 //! use rand_core::SeedableRng;

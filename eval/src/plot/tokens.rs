@@ -42,9 +42,12 @@ pub fn tokens(findings: &Findings) -> Result<String, PlotError> {
         .iter()
         .flat_map(|&share| marks.chunks(4).map(move |marks| (share, marks)))
         .collect();
-    let size = (1280, 210 * rows.len().max(1) as u32 + 40);
+    let size = (1280, 210 * rows.len().max(1) as u32 + 60);
     draw_svg(size, |area| {
-        let (legend, area) = area.split_vertically(36);
+        let (legend, area) = area.split_vertically(56);
+        let what = "log10 p (up is stronger) against tokens of the suspect, or of the neutral text that open tests read; \
+                    median over seeds and orders; grey line: 1e-5";
+        legend.draw(&Text::new(what, (20, 34), ("sans-serif", 15)))?;
         for (index, (test, colour)) in TESTS.into_iter().enumerate() {
             let x = 20 + 178 * index as i32;
             legend.draw(&Rectangle::new([(x, 16), (x + 22, 20)], colour.filled()))?;
