@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 use watermark_core::kernel::Kernel;
 use watermark_core::key::{Epoch, MasterKey, SlotKey};
+use watermark_core::prf::Slot;
 use watermark_core::profile::{Mark, Profile, SchemeSpec};
 
 pub mod growth;
@@ -146,6 +147,21 @@ fn green(gamma: f64) -> Mark {
         gamma,
         delta: 2.0,
     })
+}
+
+/// A green list of a leak slot, whose words lie sixteen blocks apart.
+fn leak() -> Profile {
+    Profile {
+        slot: Slot::Leak,
+        ..Profile::new(
+            "leak",
+            SchemeSpec::Greenlist {
+                context_width: 4,
+                gamma: 0.5,
+                delta: 2.0,
+            },
+        )
+    }
 }
 
 fn self_hash() -> Mark {

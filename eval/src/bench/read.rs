@@ -7,12 +7,10 @@ use rand_chacha::ChaCha8Rng;
 use rand_core::{Rng, SeedableRng};
 use watermark_core::accounts;
 use watermark_core::cells::Cells;
-use watermark_core::prf::Slot;
-use watermark_core::profile::{Profile, SchemeSpec};
 use watermark_core::stream::Stream;
 use watermark_core::window::Exhibit;
 
-use super::{Extent, Item, Times, VOCABULARY, green, gumbel, measure, slot, tournament};
+use super::{Extent, Item, Times, VOCABULARY, green, gumbel, leak, measure, slot, tournament};
 
 /// Uniform ids: as good as every cell is a new one, the most expensive text.
 fn uniform(count: usize, below: u32, seed: u64) -> Vec<u32> {
@@ -29,17 +27,7 @@ fn cells(count: usize) -> Cells {
 pub(super) fn reads(extent: &Extent, hear: &dyn Fn(&str)) -> Times {
     let text = uniform(extent.tokens, 50_000, 2);
     let cells = cells(extent.cells);
-    let leak = Profile {
-        slot: Slot::Leak,
-        ..Profile::new(
-            "leak",
-            SchemeSpec::Greenlist {
-                context_width: 4,
-                gamma: 0.5,
-                delta: 2.0,
-            },
-        )
-    };
+    let leak = leak();
     let null = leak
         .bind_account(&slot(), 1)
         .expect("valid")

@@ -7,7 +7,7 @@ use rand_core::SeedableRng;
 use watermark_core::candidates::Candidates;
 use watermark_core::prf::Lane;
 
-use super::{Item, Times, VOCABULARY, green, gumbel, measure, self_hash, tournament};
+use super::{Item, Times, VOCABULARY, green, gumbel, leak, measure, self_hash, slot, tournament};
 
 /// Weights that fall off as 1/rank, in shuffled order of tokens.
 fn weights(len: usize) -> Vec<f32> {
@@ -17,6 +17,7 @@ fn weights(len: usize) -> Vec<f32> {
 }
 
 pub(super) fn steps(rounds: usize, hear: &dyn Fn(&str)) -> Times {
+    let of_account = leak().bind_account(&slot(), 1).expect("a valid profile");
     let (half, quarter, tenth) = (green(0.5), green(0.25), green(0.1));
     let (gumbel, tournament, self_hash) = (gumbel(), tournament(), self_hash());
     let tokens: Vec<u32> = (0..50).map(|i| i * 2551).collect();
@@ -33,6 +34,7 @@ pub(super) fn steps(rounds: usize, hear: &dyn Fn(&str)) -> Times {
         ("greenStepUs256k", &half, 2 * VOCABULARY),
         ("greenQuarterUs128k", &quarter, VOCABULARY),
         ("greenTenthUs128k", &tenth, VOCABULARY),
+        ("greenLeakStepUs128k", &of_account, VOCABULARY),
         ("selfHashStepUs128k", &self_hash, VOCABULARY),
     ] {
         let mut logits = vec![0.0f32; vocabulary];
