@@ -188,9 +188,11 @@ def main():
 
 
 def collect(ours):
-    """Median and quartiles of every number that our command printed; other values as they are."""
+    """Median and quartiles of every number that our command printed, and its words; its own quartiles are left out."""
     found = {}
     for key in ours[0] if ours else ():
+        if isinstance(ours[0][key], dict):
+            continue
         values = [round_[key] for round_ in ours if key in round_]
         number = all(isinstance(value, (int, float)) and not isinstance(value, bool) for value in values)
         found[key] = quartiles(values) if number else values[-1]
