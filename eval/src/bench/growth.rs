@@ -56,7 +56,10 @@ fn tokens(count: usize, rng: &mut ChaCha8Rng) -> Vec<u32> {
 }
 
 /// Tokens that are in memory at once.
-const PIECE: usize = 1 << 20;
+const PIECE: usize = 1000 * SEGMENT;
+
+/// Tokens of a segment, wherever a corpus is cut.
+const SEGMENT: usize = 1000;
 
 /// Measures corpora of these sizes, in `directory`.
 ///
@@ -142,7 +145,7 @@ impl Corpus {
     /// Half of the corpus on another thread, then both halves as one.
     fn read_by_two<'m>(&self, size: u64, mark: &'m Mark) -> io::Result<Stream<'m>> {
         let (mut first, mut second) = (self.again()?, self.again()?);
-        let half = size / 2;
+        let half = size / 2 / SEGMENT as u64 * SEGMENT as u64;
         let (first, second) = std::thread::scope(|scope| {
             let first = scope.spawn(move || first.read(0..half, Stream::new(mark)));
             let second = second.read(half..size, Stream::new(mark));
@@ -175,7 +178,7 @@ impl Part {
                 .iter()
                 .map(|&four| u32::from_le_bytes(four))
                 .collect();
-            for segment in ids.chunks(1000) {
+            for segment in ids.chunks(SEGMENT) {
                 stream.push(segment)?;
             }
             left -= count;
