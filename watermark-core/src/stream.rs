@@ -206,6 +206,13 @@ impl<'m> Stream<'m> {
                 None => self.spill = Some(spill),
             }
         }
+        // The larger one takes in the smaller, with room beforehand: in the order of one table, which is nearly that of
+        // the hashes, a growing table would fill from one side and search ever longer.
+        if self.coins.len() < other.coins.len() {
+            core::mem::swap(&mut self.coins, &mut other.coins);
+            core::mem::swap(&mut self.sum, &mut other.sum);
+        }
+        self.coins.reserve(other.coins.len());
         self.take_in(other.coins.into_iter());
         self.make_room()
     }
