@@ -32,6 +32,8 @@ pub struct Stream<'m> {
     coins: Coins,
     /// The sum of their scores.
     sum: u64,
+    /// The coins of merged streams; one may be in several tables.
+    merged: Vec<Coins>,
     spill: Option<Spill>,
 }
 
@@ -85,6 +87,7 @@ impl<'m> Stream<'m> {
             },
             coins: Coins::default(),
             sum: 0,
+            merged: Vec::new(),
             spill: None,
         }
     }
@@ -200,21 +203,75 @@ impl<'m> Stream<'m> {
         self.counts.tokens += other.counts.tokens;
         self.counts.partial += other.counts.partial;
         self.counts.excluded += other.counts.excluded;
-        if let Some(spill) = other.spill {
-            match &mut self.spill {
-                Some(mine) => mine.runs.extend(spill.runs),
-                None => self.spill = Some(spill),
+        self.merged.push(other.coins);
+        self.merged.extend(other.merged);
+        match (&mut self.spill, other.spill) {
+            (Some(mine), Some(other)) => mine.runs.extend(other.runs),
+            (mine @ None, other) => *mine = other,
+            _ => {}
+        }
+        if self.spill.is_some() {
+            self.join();
+            self.make_room()?;
+        }
+        Ok(())
+    }
+
+    /// Makes one table of all.
+    fn join(&mut self) {
+        for coins in core::mem::take(&mut self.merged) {
+            // With room beforehand: in the order of one table, which is nearly that of the hashes, a growing
+            // table would fill from one side and search ever longer.
+            self.coins.reserve(coins.len());
+            self.take_in(coins.into_iter());
+        }
+    }
+
+    /// The statistic over all tables, none of them changed: a coin counts in the first table that has it. One
+    /// thread a table, each for its share of the coins.
+    fn count(&self) -> Score {
+        let mut score = Score {
+            cells: self.coins.len() as u64,
+            sum: self.sum,
+        };
+        let tables: Vec<&Coins> = core::iter::once(&self.coins).chain(&self.merged).collect();
+        let threads = tables.len() as u64;
+        let share = |of: u64| {
+            let mut score = Score::default();
+            for (index, table) in tables.iter().enumerate().skip(1) {
+                for (coin, &points) in table.iter() {
+                    let mine = (coin >> 32) % threads == of;
+                    if mine
+                        && !tables[..index]
+                            .iter()
+                            .any(|before| before.contains_key(coin))
+                    {
+                        score.cells += 1;
+                        score.sum += u64::from(points);
+                    }
+                }
+            }
+            score
+        };
+        if threads > 1 {
+            let share = &share;
+            let shares: Vec<Score> = std::thread::scope(|scope| {
+                let handles: Vec<_> = (0..threads)
+                    .map(|of| scope.spawn(move || share(of)))
+                    .collect();
+                let joined = handles.into_iter().map(|handle| {
+                    handle
+                        .join()
+                        .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+                });
+                joined.collect()
+            });
+            for share in shares {
+                score.cells += share.cells;
+                score.sum += share.sum;
             }
         }
-        // The larger one takes in the smaller, with room beforehand: in the order of one table, which is nearly that of
-        // the hashes, a growing table would fill from one side and search ever longer.
-        if self.coins.len() < other.coins.len() {
-            core::mem::swap(&mut self.coins, &mut other.coins);
-            core::mem::swap(&mut self.sum, &mut other.sum);
-        }
-        self.coins.reserve(other.coins.len());
-        self.take_in(other.coins.into_iter());
-        self.make_room()
+        score
     }
 
     /// Everything that was read.
@@ -230,10 +287,7 @@ impl<'m> Stream<'m> {
         {
             return self.finish_with_digest();
         }
-        let score = Score {
-            cells: self.coins.len() as u64,
-            sum: self.sum,
-        };
+        let score = self.count();
         Ok(self.found(score, None))
     }
 
@@ -243,6 +297,7 @@ impl<'m> Stream<'m> {
     /// As [`finish`](Self::finish).
     pub fn finish_with_digest(mut self) -> io::Result<Found> {
         self.flush()?;
+        self.join();
         let mut score = Score::default();
         let mut hash = Sha256::new();
         let mut count = |coin: u64, points: u32| {

@@ -137,6 +137,21 @@ proptest! {
             let small = whole(bounded(), &|_| true).finish_with_digest().unwrap();
             prop_assert_eq!(small.score, expected, "{}, in runs", name);
             prop_assert_eq!(small.digest, found.digest);
+            for digest in [false, true] {
+                let mut parts = whole(Stream::new(&mark), &|i| i % 4 == 0);
+                parts.merge(whole(Stream::new(&mark), &|i| i % 4 == 1)).unwrap();
+                let mut others = whole(Stream::new(&mark), &|i| i % 4 == 2);
+                others.merge(whole(Stream::new(&mark), &|i| i % 4 == 3)).unwrap();
+                parts.merge(others).unwrap();
+                let parts = if digest {
+                    parts.finish_with_digest().unwrap()
+                } else {
+                    parts.finish().unwrap()
+                };
+                prop_assert_eq!(parts.score, expected, "{}, merged", name);
+                prop_assert_eq!(parts.digest, found.digest.filter(|_| digest));
+                prop_assert_eq!(parts.counts, found.counts);
+            }
             let mut parts = whole(bounded(), &|i| i % 3 == 0);
             parts.merge(whole(Stream::new(&mark), &|i| i % 3 == 1)).unwrap();
             parts.merge(whole(bounded(), &|i| i % 3 == 2)).unwrap();
