@@ -13,6 +13,7 @@ use crate::cells::Cells;
 use crate::detect::Score;
 use crate::kernel::Tiles;
 use crate::key::SlotKey;
+use crate::parallel::in_parallel;
 use crate::profile::{Profile, ProfileError};
 use crate::scheme::Null;
 use crate::stats::LnP;
@@ -40,7 +41,7 @@ pub fn scores(
     };
     // Account 0 is none, and takes a place in the first tile.
     let tiles = (accounts as usize + 1).div_ceil(16);
-    let counted = |part: usize| {
+    let counted = |&part: &usize| {
         let starts = (0..tiles).step_by(TILES);
         let mut counts: Vec<Tiles> = starts
             .map(|start| Tiles::new(start as u32, TILES.min(tiles - start)))
@@ -56,7 +57,8 @@ pub fn scores(
         });
         counts.collect::<Vec<u32>>()
     };
-    let mut parts = in_threads(threads, counted).into_iter();
+    let parts: Vec<usize> = (0..threads.get()).collect();
+    let mut parts = in_parallel(threads, &parts, &counted).into_iter();
     let mut sums = parts.next().unwrap_or_default();
     for part in parts {
         sums.iter_mut().zip(part).for_each(|(sum, n)| *sum += n);
@@ -79,38 +81,12 @@ fn by_account(
     threads: NonZeroUsize,
 ) -> Result<Vec<Score>, ProfileError> {
     cells.prepare();
-    let step = accounts.div_ceil(threads.get() as u32).max(1);
-    let parts = in_threads(threads, |part| {
-        let first = part as u32 * step + 1;
-        let last = (first + step - 1).min(accounts);
-        (first..=last)
-            .map(|account| {
-                let mark = profile.bind_account(slot_key, account)?;
-                Ok(Score::of(&cells.scores(&mark)))
-            })
-            .collect::<Result<Vec<Score>, ProfileError>>()
+    let accounts: Vec<u32> = (1..=accounts).collect();
+    let scores = in_parallel(threads, &accounts, &|&account| {
+        let mark = profile.bind_account(slot_key, account)?;
+        Ok(Score::of(&cells.scores(&mark)))
     });
-    let parts: Result<Vec<_>, _> = parts.into_iter().collect();
-    Ok(parts?.concat())
-}
-
-/// `part(0)`, `part(1)`, ... one a thread, in order.
-fn in_threads<T: Send>(threads: NonZeroUsize, part: impl Fn(usize) -> T + Sync) -> Vec<T> {
-    if threads.get() == 1 {
-        return vec![part(0)];
-    }
-    let part = &part;
-    std::thread::scope(|scope| {
-        let handles: Vec<_> = (0..threads.get())
-            .map(|index| scope.spawn(move || part(index)))
-            .collect();
-        let joined = handles.into_iter().map(|handle| {
-            handle
-                .join()
-                .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-        });
-        joined.collect()
-    })
+    scores.into_iter().collect()
 }
 
 /// One account of a ranking.

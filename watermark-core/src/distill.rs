@@ -14,6 +14,7 @@ use crate::battery::{Battery, Glance, Mismatch};
 use crate::detect::{Sample, Score, Test, TestId};
 use crate::effect::{Effect, Influence};
 use crate::openweights::ScoredText;
+use crate::parallel::in_parallel;
 use crate::profile::Mark;
 use crate::reading::ReadingResult;
 use crate::regime::{Chosen, ChosenError, WindowCounts, never_emitted};
@@ -427,38 +428,6 @@ pub fn decoys(
         Decoys::of(real[place], &column)
     };
     (0..real.len()).map(of_test).collect()
-}
-
-/// Applies `work` to every item, on several threads; results in the items' order.
-fn in_parallel<T: Sync, R: Send>(
-    threads: NonZeroUsize,
-    items: &[T],
-    work: &(dyn Fn(&T) -> R + Sync),
-) -> Vec<R> {
-    let next = AtomicUsize::new(0);
-    let worker = || {
-        let mut results = Vec::new();
-        while let Some((index, item)) = {
-            let index = next.fetch_add(1, Ordering::Relaxed);
-            items.get(index).map(|item| (index, item))
-        } {
-            results.push((index, work(item)));
-        }
-        results
-    };
-    let mut results: Vec<(usize, R)> = std::thread::scope(|scope| {
-        let workers: Vec<_> = (0..threads.get()).map(|_| scope.spawn(worker)).collect();
-        workers
-            .into_iter()
-            .flat_map(|worker| {
-                worker
-                    .join()
-                    .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-            })
-            .collect()
-    });
-    results.sort_unstable_by_key(|(index, _)| *index);
-    results.into_iter().map(|(_, result)| result).collect()
 }
 
 impl Finding {

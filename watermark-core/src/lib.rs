@@ -66,6 +66,7 @@ pub mod fixed;
 pub mod kernel;
 pub mod key;
 pub mod openweights;
+mod parallel;
 pub mod prf;
 pub mod profile;
 pub mod reading;

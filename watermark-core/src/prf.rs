@@ -166,6 +166,11 @@ pub struct RowSeed {
     rounds: Rounds,
 }
 
+/// Eight bytes of a row seed.
+fn fingerprint(key: &[u32; 8]) -> u64 {
+    u64::from(key[0]) | u64::from(key[1]) << 32
+}
+
 /// Tokens of one call to a kernel.
 const PIECE: usize = BATCH;
 
@@ -193,7 +198,7 @@ impl RowSeed {
 
     /// Eight of the bytes, for fingerprints.
     pub(crate) fn fingerprint(&self) -> u64 {
-        u64::from(self.key[0]) | u64::from(self.key[1]) << 32
+        fingerprint(&self.key)
     }
 
     /// The field's value for one token: one block.
@@ -296,8 +301,7 @@ pub(crate) struct Rows {
 
 impl Rows {
     pub(crate) fn fingerprint(&self, row: u32) -> u64 {
-        let key = &self.keys[row as usize];
-        u64::from(key[0]) | u64::from(key[1]) << 32
+        fingerprint(&self.keys[row as usize])
     }
 
     /// Adds 1 to every account of the tiles whose field for the token is below the threshold.

@@ -10,14 +10,16 @@ use std::collections::HashMap;
 use std::fs::File;
 use std::hash::BuildHasherDefault;
 use std::io::{self, BufReader, BufWriter, Read, Seek, Write};
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 use sha2::{Digest, Sha256};
 
 use crate::detect::{Score, Test, TestId};
+use crate::parallel::in_parallel;
 use crate::prf::{BATCH, MAX_CONTEXT, Windows};
 use crate::profile::Mark;
-use crate::window::{Counts, Fingerprints, Identity, fingerprint};
+use crate::window::{Counts, Excluded, Identity};
 
 type Coins = HashMap<u64, u32, BuildHasherDefault<Identity>>;
 
@@ -26,7 +28,7 @@ type Coins = HashMap<u64, u32, BuildHasherDefault<Identity>>;
 pub struct Stream<'m> {
     mark: &'m Mark,
     counts: Counts,
-    excluded: Fingerprints,
+    excluded: Excluded,
     batch: Pending,
     /// Fingerprint of a coin to its score.
     coins: Coins,
@@ -79,7 +81,7 @@ impl<'m> Stream<'m> {
         Self {
             mark,
             counts: Counts::default(),
-            excluded: Fingerprints::default(),
+            excluded: Excluded::default(),
             batch: Pending {
                 windows: Vec::with_capacity(BATCH * MAX_CONTEXT),
                 tokens: [0; BATCH],
@@ -110,9 +112,7 @@ impl<'m> Stream<'m> {
     /// all prompts before the first segment.
     pub fn exclude(&mut self, prompt: &[u32]) {
         let width = self.mark.scheme().context_width();
-        for window in prompt.windows(width.max(1)) {
-            self.excluded.insert(fingerprint(window));
-        }
+        self.excluded.insert(prompt, width);
     }
 
     /// Takes in the tokens of one segment.
@@ -121,12 +121,9 @@ impl<'m> Stream<'m> {
     /// Beyond the budget: the directory cannot be written.
     pub fn push(&mut self, segment: &[u32]) -> io::Result<()> {
         let width = self.mark.scheme().context_width();
-        self.counts.segments += 1;
-        self.counts.tokens += segment.len() as u64;
-        self.counts.partial += segment.len().min(width) as u64;
+        self.counts.segment(segment, width);
         for cell in segment.windows(width + 1) {
-            let outside = if width == 0 { cell } else { &cell[..width] };
-            if !self.excluded.is_empty() && self.excluded.contains(&fingerprint(outside)) {
+            if self.excluded.has_cell(cell) {
                 self.counts.excluded += 1;
                 continue;
             }
@@ -235,41 +232,28 @@ impl<'m> Stream<'m> {
             sum: self.sum,
         };
         let tables: Vec<&Coins> = core::iter::once(&self.coins).chain(&self.merged).collect();
-        let threads = tables.len() as u64;
-        let share = |of: u64| {
-            let mut score = Score::default();
+        if self.merged.is_empty() {
+            return score;
+        }
+        let parts: Vec<u64> = (0..tables.len() as u64).collect();
+        let threads = NonZeroUsize::new(parts.len()).unwrap_or(NonZeroUsize::MIN);
+        let shares = in_parallel(threads, &parts, &|&part| {
+            let mut share = Score::default();
             for (index, table) in tables.iter().enumerate().skip(1) {
                 for (coin, &points) in table.iter() {
-                    let mine = (coin >> 32) % threads == of;
-                    if mine
-                        && !tables[..index]
-                            .iter()
-                            .any(|before| before.contains_key(coin))
-                    {
-                        score.cells += 1;
-                        score.sum += u64::from(points);
+                    let mine = (coin >> 32) % parts.len() as u64 == part;
+                    let before = &tables[..index];
+                    if mine && !before.iter().any(|table| table.contains_key(coin)) {
+                        share.cells += 1;
+                        share.sum += u64::from(points);
                     }
                 }
             }
-            score
-        };
-        if threads > 1 {
-            let share = &share;
-            let shares: Vec<Score> = std::thread::scope(|scope| {
-                let handles: Vec<_> = (0..threads)
-                    .map(|of| scope.spawn(move || share(of)))
-                    .collect();
-                let joined = handles.into_iter().map(|handle| {
-                    handle
-                        .join()
-                        .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-                });
-                joined.collect()
-            });
-            for share in shares {
-                score.cells += share.cells;
-                score.sum += share.sum;
-            }
+            share
+        });
+        for share in shares {
+            score.cells += share.cells;
+            score.sum += share.sum;
         }
         score
     }

@@ -50,6 +50,30 @@ impl Hasher for Identity {
 /// A set of fingerprints.
 pub(crate) type Fingerprints = HashSet<u64, BuildHasherDefault<Identity>>;
 
+/// Windows that stand in prompts: what follows them does not count.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Excluded(Fingerprints);
+
+impl Excluded {
+    /// Every window of a prompt; without context its tokens themselves.
+    pub(crate) fn insert(&mut self, prompt: &[u32], context_width: usize) {
+        let windows = prompt.windows(context_width.max(1));
+        self.0.extend(windows.map(fingerprint));
+    }
+
+    /// Whether a cell, h context tokens and the token after them, does not count.
+    #[inline]
+    pub(crate) fn has_cell(&self, cell: &[u32]) -> bool {
+        let width = cell.len() - 1;
+        self.has(if width == 0 { cell } else { &cell[..width] })
+    }
+
+    #[inline]
+    fn has(&self, window: &[u32]) -> bool {
+        !self.0.is_empty() && self.0.contains(&fingerprint(window))
+    }
+}
+
 /// Where the tokens of an exhibit went. `tokens = partial + excluded + repeated + scored`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
 pub struct Counts {
@@ -67,6 +91,15 @@ pub struct Counts {
     pub cells: u64,
 }
 
+impl Counts {
+    /// A segment, and its first h tokens.
+    pub(crate) fn segment(&mut self, segment: &[u32], context_width: usize) {
+        self.segments += 1;
+        self.tokens += segment.len() as u64;
+        self.partial += segment.len().min(context_width) as u64;
+    }
+}
+
 /// The cells of everything that one suspect said: each once, in order of first appearance, with
 /// the number of times that it came.
 ///
@@ -75,7 +108,7 @@ pub struct Counts {
 #[derive(Clone, Debug)]
 pub struct Exhibit {
     counts: Counts,
-    excluded: Fingerprints,
+    excluded: Excluded,
     /// Fingerprint of a cell to its index.
     seen: HashMap<u64, u32, BuildHasherDefault<Identity>>,
     cells: Cells,
@@ -90,7 +123,7 @@ impl Exhibit {
     pub fn new(context_width: usize) -> Self {
         Self {
             counts: Counts::default(),
-            excluded: Fingerprints::default(),
+            excluded: Excluded::default(),
             seen: HashMap::default(),
             cells: Cells::new(context_width),
             places: Vec::new(),
@@ -105,9 +138,7 @@ impl Exhibit {
     /// Call it for all prompts of the exhibit before the first [`push`](Self::push): exclusion
     /// does not reach back.
     pub fn exclude(&mut self, prompt: &[u32]) {
-        for window in prompt.windows(self.context_width().max(1)) {
-            self.excluded.insert(fingerprint(window));
-        }
+        self.excluded.insert(prompt, self.context_width());
     }
 
     /// Takes in the tokens of one answer, as the answer to a prompt of its own.
@@ -120,14 +151,11 @@ impl Exhibit {
     /// conversation, or several answers to one prompt, share it. Statistics by prompt need it.
     pub fn push_from(&mut self, source: u32, segment: &[u32]) {
         let width = self.context_width();
-        self.counts.segments += 1;
-        self.counts.tokens += segment.len() as u64;
-        self.counts.partial += segment.len().min(width) as u64;
+        self.counts.segment(segment, width);
         self.stretches.push((self.places.len(), source));
         self.seen.reserve(segment.len().saturating_sub(width));
         for cell in segment.windows(width + 1) {
-            let outside = if width == 0 { cell } else { &cell[..width] };
-            if !self.excluded.is_empty() && self.excluded.contains(&fingerprint(outside)) {
+            if self.excluded.has_cell(cell) {
                 self.counts.excluded += 1;
             } else {
                 self.count(cell);
@@ -202,7 +230,7 @@ impl Exhibit {
 
     /// Whether a window stands in one of the prompts.
     pub fn excludes(&self, window: &[u32]) -> bool {
-        self.excluded.contains(&fingerprint(window))
+        self.excluded.has(window)
     }
 
     /// The index of a cell, if the exhibit has it.
