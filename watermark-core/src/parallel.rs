@@ -3,12 +3,15 @@
 use std::num::NonZeroUsize;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// Applies `work` to every item, on several threads; results in the items' order.
+/// Applies `work` to every item, on several threads; results in the items' order. One thread is the caller's own.
 pub(crate) fn in_parallel<T: Sync, R: Send>(
     threads: NonZeroUsize,
     items: &[T],
     work: &(dyn Fn(&T) -> R + Sync),
 ) -> Vec<R> {
+    if threads == NonZeroUsize::MIN {
+        return items.iter().map(work).collect();
+    }
     let next = AtomicUsize::new(0);
     let worker = || {
         let mut results = Vec::new();

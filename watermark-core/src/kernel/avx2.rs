@@ -189,9 +189,3 @@ pub(super) fn below(words: &[u32], bits: u32, threshold: u32, mask: &mut [u32]) 
         _ => slices::below(words, bits, threshold, mask),
     }
 }
-
-/// [`super::play`], with the lanes of [`slices::play`] in two registers.
-#[target_feature(enable = "avx2")]
-pub(super) fn play(mass: &mut [f64], words: &[u32], layers: u32, leaves: u32) {
-    slices::play(mass, words, layers, leaves);
-}

@@ -391,6 +391,11 @@ macro_rules! entry_points {
         }
 
         #[target_feature(enable = $features)]
+        pub(super) fn play(mass: &mut [f64], words: &[u32], layers: u32, leaves: u32) {
+            slices::play(mass, words, layers, leaves);
+        }
+
+        #[target_feature(enable = $features)]
         pub(super) fn largest(weights: &[f32]) -> f32 {
             slices::largest(weights)
         }
