@@ -170,30 +170,41 @@ impl<'m> Session<'m> {
         temperature: f32,
         coins: &mut dyn Rng,
     ) -> Decision {
-        if !self.enabled {
-            return Decision::Skip(SkipReason::Disabled);
-        }
-        if temperature == 0.0 {
-            return Decision::Skip(SkipReason::Greedy);
-        }
-        if self.budget.is_some_and(|budget| self.marked >= budget) {
-            return Decision::Skip(SkipReason::Budget);
+        if let Some(reason) = self.skip(temperature, || candidates.entropy()) {
+            return Decision::Skip(reason);
         }
         let Some(window) = self.window() else {
             return Decision::Skip(SkipReason::PartialContext);
+        };
+        let scheme = self.mark.scheme();
+        Decision::Marked(scheme.choose(&scheme.row(window), candidates, coins))
+    }
+
+    /// Why the next position is left to ordinary sampling, if it is: for engines that take a green list's bonus and
+    /// sample themselves. `entropy` is that of the candidates, in nats, and is asked for only where the profile has a
+    /// least one.
+    pub fn skip(&self, temperature: f32, entropy: impl FnOnce() -> f64) -> Option<SkipReason> {
+        if !self.enabled {
+            return Some(SkipReason::Disabled);
+        }
+        if temperature == 0.0 {
+            return Some(SkipReason::Greedy);
+        }
+        if self.budget.is_some_and(|budget| self.marked >= budget) {
+            return Some(SkipReason::Budget);
+        }
+        let Some(window) = self.window() else {
+            return Some(SkipReason::PartialContext);
         };
         let profile = self.mark.profile();
         if profile.repeated_contexts == RepeatedContexts::Skip
             && !window.is_empty()
             && self.met.contains(&fingerprint(window))
         {
-            return Decision::Skip(SkipReason::RepeatedContext);
+            return Some(SkipReason::RepeatedContext);
         }
-        if profile.min_entropy > 0.0 && candidates.entropy() < profile.min_entropy {
-            return Decision::Skip(SkipReason::LowEntropy);
-        }
-        let scheme = self.mark.scheme();
-        Decision::Marked(scheme.choose(&scheme.row(window), candidates, coins))
+        (profile.min_entropy > 0.0 && entropy() < profile.min_entropy)
+            .then_some(SkipReason::LowEntropy)
     }
 
     /// Appends the token that the engine took.

@@ -1,0 +1,156 @@
+//! Keys and profiles from what Python passes. Key bytes are copied once, wiped after use, and stand in no error.
+
+use std::path::PathBuf;
+
+use pyo3::prelude::*;
+use pyo3::types::{PyByteArray, PyBytes, PyDict, PyMemoryView, PyString};
+use watermark_core::key::{ACTIVE_SLOTS, Epoch, MasterKey, SecretKey, SlotKey, read_key_file};
+use watermark_core::profile::{BUILT_IN, Profile};
+use zeroize::Zeroizing;
+
+use crate::error::{key_file, system, value, wrong_type};
+
+/// The names of the built-in profiles, the default first.
+#[pyfunction]
+pub(crate) fn built_in_profiles() -> Vec<&'static str> {
+    BUILT_IN.to_vec()
+}
+
+/// Where a key comes from; exactly one is given.
+pub(crate) struct KeySource<'a, 'py> {
+    pub(crate) file: Option<PathBuf>,
+    pub(crate) line: Option<&'a Bound<'py, PyAny>>,
+    pub(crate) slot_key: Option<&'a Bound<'py, PyAny>>,
+    pub(crate) epoch: Option<&'a str>,
+    pub(crate) slot: Option<u32>,
+}
+
+/// A key as asked for: one slot, and the master where there is one.
+pub(crate) struct Keys {
+    pub(crate) slot: SlotKey,
+    pub(crate) master: Option<MasterKey>,
+}
+
+impl KeySource<'_, '_> {
+    pub(crate) fn read(self) -> PyResult<Keys> {
+        let epoch = self.epoch.map(Epoch::new).transpose().map_err(value)?;
+        let secret = match (self.file, self.line, self.slot_key) {
+            (Some(path), None, None) => read_key_file(&path).map_err(|error| key_file(&error))?,
+            (None, Some(line), None) => {
+                let bytes = bytes("key_line", line)?;
+                // Bytes that are no text are no key either.
+                let line = str::from_utf8(&bytes).unwrap_or("");
+                SecretKey::from_line(line).map_err(|error| value(format!("key_line: {error}")))?
+            }
+            (None, None, Some(key)) => {
+                let bytes = bytes("slot_key", key)?;
+                let bytes: [u8; 32] = bytes.as_slice().try_into().map_err(|_| {
+                    value(format!(
+                        "slot_key has {} bytes; a slot key has 32",
+                        bytes.len()
+                    ))
+                })?;
+                let epoch = match epoch {
+                    Some(epoch) => epoch,
+                    None => Epoch::new("e1").map_err(value)?,
+                };
+                let slot = SlotKey::from_parts(bytes, epoch, self.slot.unwrap_or(0));
+                return Ok(Keys { slot, master: None });
+            }
+            _ => {
+                return Err(wrong_type(
+                    "a key is given in one way: key_file=, key_line= or slot_key=",
+                ));
+            }
+        };
+        match secret {
+            SecretKey::Master(master) => {
+                let epoch = match epoch {
+                    Some(epoch) => epoch,
+                    None => Epoch::new("e1").map_err(value)?,
+                };
+                let index = self.slot.unwrap_or(0);
+                if index >= ACTIVE_SLOTS {
+                    return Err(value(format!(
+                        "slot {index} is a decoy slot, which marks nothing; active slots are 0 to {}",
+                        ACTIVE_SLOTS - 1
+                    )));
+                }
+                Ok(Keys {
+                    slot: master.slot(&epoch, index),
+                    master: Some(master),
+                })
+            }
+            SecretKey::Slot(slot) => {
+                let label = slot.label();
+                let other = epoch.is_some_and(|epoch| epoch != label.epoch)
+                    || self.slot.is_some_and(|index| index != label.index);
+                if other {
+                    return Err(value(format!(
+                        "the key is that of epoch {}, slot {}, and of no other; leave epoch= and slot= out",
+                        label.epoch, label.index
+                    )));
+                }
+                Ok(Keys { slot, master: None })
+            }
+        }
+    }
+}
+
+fn bytes(what: &str, given: &Bound<'_, PyAny>) -> PyResult<Zeroizing<Vec<u8>>> {
+    if let Ok(bytes) = given.cast::<PyBytes>() {
+        return Ok(Zeroizing::new(bytes.as_bytes().to_vec()));
+    }
+    if let Ok(bytes) = given.cast::<PyByteArray>() {
+        return Ok(Zeroizing::new(bytes.to_vec()));
+    }
+    if given.is_instance_of::<PyMemoryView>() {
+        let copy = given.call_method0("tobytes")?;
+        return Ok(Zeroizing::new(copy.cast::<PyBytes>()?.as_bytes().to_vec()));
+    }
+    Err(wrong_type(format!(
+        "{what} takes bytes, a bytearray or a memoryview, not {}; better keep keys in a file of mode 600 and pass key_file=",
+        given.get_type().name()?
+    )))
+}
+
+/// A built-in profile by name, JSON text, a dictionary, or the path of a JSON file (`os.PathLike`).
+pub(crate) fn profile(given: &Bound<'_, PyAny>) -> PyResult<Profile> {
+    let py = given.py();
+    let json = if let Ok(text) = given.cast::<PyString>() {
+        let text = text.to_str()?;
+        if let Some(profile) = Profile::built_in(text) {
+            return Ok(profile);
+        }
+        if !text.trim_start().starts_with('{') {
+            return Err(value(format!(
+                "there is no profile `{text}`; built in are {}. A file is given as pathlib.Path",
+                BUILT_IN.join(", ")
+            )));
+        }
+        text.to_owned()
+    } else if given.is_instance_of::<PyDict>() {
+        py.import("json")?
+            .call_method1("dumps", (given,))?
+            .extract()?
+    } else if given.hasattr("__fspath__")? {
+        let path: PathBuf = given.extract()?;
+        std::fs::read_to_string(&path)
+            .map_err(|error| system(error.kind(), format!("profile {}: {error}", path.display())))?
+    } else {
+        return Err(wrong_type(format!(
+            "profile is a {}; it must be a built-in name, JSON text, a dict or a pathlib.Path",
+            given.get_type().name()?
+        )));
+    };
+    Profile::from_json(&json).map_err(|error| value(format!("profile: {error}")))
+}
+
+/// JSON of the core as Python objects.
+pub(crate) fn to_python<'py>(
+    py: Python<'py>,
+    value_of: &impl serde::Serialize,
+) -> PyResult<Bound<'py, PyAny>> {
+    let text = serde_json::to_string(value_of).map_err(value)?;
+    py.import("json")?.call_method1("loads", (text,))
+}
