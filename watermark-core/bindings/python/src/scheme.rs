@@ -11,7 +11,7 @@ use watermark_core::batch::bias_rows;
 use watermark_core::candidates::Candidates;
 use watermark_core::prf::{Lane, Slot};
 use watermark_core::profile::{Mark, Profile};
-use watermark_core::scheme::Biaser;
+use watermark_core::scheme::{Biaser, Row};
 
 use crate::arrays::{floats, floats_mut, id_rows, ids, in_one_piece, windows, words_mut};
 use crate::coins::{Coins, Pool};
@@ -298,7 +298,7 @@ impl Scheme {
             .into_iter()
             .map(|window| scheme.row(&in_one_piece(window)));
         let rows: Vec<_> = rows.collect();
-        let seeds = rows.first().map_or(0, |row| row.seeds().len());
+        let seeds = seeds_a_row(&rows)?;
         let mut bytes = Array3::zeros((rows.len(), seeds, 32));
         for (row, mut bytes) in rows.iter().zip(bytes.axis_iter_mut(Axis(0))) {
             for (seed, mut bytes) in row.seeds().iter().zip(bytes.rows_mut()) {
@@ -342,7 +342,7 @@ impl Scheme {
             .into_iter()
             .map(|window| scheme.row(&in_one_piece(window)))
             .collect();
-        let seeds = rows.first().map_or(0, |row| row.seeds().len());
+        let seeds = seeds_a_row(&rows)?;
         let total = rows.len().saturating_mul(seeds).saturating_mul(count);
         if total > MOST_WORDS {
             return Err(value(format!(
@@ -386,13 +386,21 @@ impl Scheme {
     }
 }
 
+/// The number of seeds of every row.
+fn seeds_a_row(rows: &[Row]) -> PyResult<usize> {
+    let seeds = rows.first().map_or(0, |row| row.seeds().len());
+    if rows.iter().all(|row| row.seeds().len() == seeds) {
+        Ok(seeds)
+    } else {
+        Err(value(
+            "a self-hash window has a seed for each of its distinct tokens, and these windows have not equally many; ask \
+             for them one at a time",
+        ))
+    }
+}
+
 /// A mask without bits beyond the vocabulary.
-fn fill_mask(
-    biaser: &dyn Biaser,
-    row: &watermark_core::scheme::Row,
-    mask: &mut [u32],
-    vocab_size: u32,
-) {
+fn fill_mask(biaser: &dyn Biaser, row: &Row, mask: &mut [u32], vocab_size: u32) {
     biaser.fill_mask(row, mask);
     if let (Some(last), 1..) = (mask.last_mut(), vocab_size % 32) {
         *last &= u32::MAX >> (32 - vocab_size % 32);
