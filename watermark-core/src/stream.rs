@@ -72,7 +72,7 @@ pub struct Found {
 impl Found {
     /// The test, every coin once.
     pub fn test(&self, mark: &Mark) -> Test {
-        Test::from_score(TestId::ClosedCells, mark.scheme().null(), self.score)
+        Test::from_score(TestId::ClosedCells, mark.scheme().null(), self.score).under(mark)
     }
 }
 

@@ -220,11 +220,10 @@ impl EngineKey {
     /// # Errors
     /// It is none; no error repeats any part of it.
     pub fn from_json(json: &str) -> Result<Self, EngineKeyError> {
-        let file: File<'_> =
-            serde_json::from_str(json).map_err(|error| EngineKeyError::Form {
-                line: error.line(),
-                column: error.column(),
-            })?;
+        let file: File<'_> = serde_json::from_str(json).map_err(|error| EngineKeyError::Form {
+            line: error.line(),
+            column: error.column(),
+        })?;
         if file.schema != ENGINE_KEY_SCHEMA {
             return Err(EngineKeyError::Schema);
         }
@@ -237,14 +236,20 @@ impl EngineKey {
 
     /// The JSON form, for a file of mode 0600. This is the secret itself.
     pub fn to_json(&self) -> Zeroizing<String> {
-        let list: Vec<Zeroizing<String>> =
-            self.decimals().map(|digits| Zeroizing::new(format!("\"{}\"", *digits))).collect();
+        let list: Vec<Zeroizing<String>> = self
+            .decimals()
+            .map(|digits| Zeroizing::new(format!("\"{}\"", *digits)))
+            .collect();
         let mut key = Zeroizing::new(String::with_capacity(24 * list.len() + 2));
         for (at, digits) in list.iter().enumerate() {
             key.push_str(if at == 0 { "" } else { ", " });
             key.push_str(digits);
         }
-        let (open, close) = if list.len() == 1 { ("", "") } else { ("[", "]") };
+        let (open, close) = if list.len() == 1 {
+            ("", "")
+        } else {
+            ("[", "]")
+        };
         Zeroizing::new(format!(
             "{{\"schema\": \"{ENGINE_KEY_SCHEMA}\", \"function\": \"{}\", \"key\": {open}{}{close}}}\n",
             self.function, *key
@@ -366,9 +371,8 @@ mod tests {
     use super::*;
 
     fn read(function: &str, key: &str) -> Result<Vec<u64>, EngineKeyError> {
-        let json = format!(
-            r#"{{"schema":"watermark.engine-key/1","function":"{function}","key":{key}}}"#
-        );
+        let json =
+            format!(r#"{{"schema":"watermark.engine-key/1","function":"{function}","key":{key}}}"#);
         EngineKey::from_json(&json).map(|key| key.integers.clone())
     }
 
@@ -379,7 +383,10 @@ mod tests {
         assert_eq!(read("vllm", "1234567890123456789"), Ok(vec![large]));
         assert_eq!(read("vllm", "18446744073709551615"), Ok(vec![u64::MAX]));
         assert_eq!(read("sglang", r#"["0xff", 2]"#), Ok(vec![255, 2]));
-        assert_eq!(read("hf-synthid", r#"[1, "-2"]"#), Ok(vec![1, u64::MAX - 1]));
+        assert_eq!(
+            read("hf-synthid", r#"[1, "-2"]"#),
+            Ok(vec![1, u64::MAX - 1])
+        );
     }
 
     #[test]
@@ -446,6 +453,9 @@ mod tests {
             assert_ne!(other.integers, key.integers);
         }
         let key = EngineKey::decoy(Function::Vllm, 1, 5).unwrap();
-        assert_ne!(key.id(), EngineKey::decoy(Function::Vllm, 1, 6).unwrap().id());
+        assert_ne!(
+            key.id(),
+            EngineKey::decoy(Function::Vllm, 1, 6).unwrap().id()
+        );
     }
 }

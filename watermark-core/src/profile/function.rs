@@ -171,12 +171,7 @@ impl Profile {
                 function,
             });
         }
-        let field = |field| {
-            Err(ProfileError::FieldOfFunction {
-                field,
-                function,
-            })
-        };
+        let field = |field| Err(ProfileError::FieldOfFunction { field, function });
         match self.scheme {
             S::Tournament { leaves, .. } if function == F::HfSynthid && leaves != 2 => {
                 return field("leaves");

@@ -26,6 +26,9 @@ pub mod textseal;
 pub mod torch;
 pub mod vllm;
 
+#[cfg(test)]
+mod tests;
+
 use crate::candidates::Candidates;
 use crate::prf::RowSeed;
 use crate::scheme::Row;

@@ -352,7 +352,9 @@ impl WeightedLaw {
 
     fn third_cumulant(&self) -> f64 {
         let cell = match self.null {
-            Null::Binomial { .. } | Null::List { .. } => self.null.variance() * (1.0 - 2.0 * self.null.probability()),
+            Null::Binomial { .. } | Null::List { .. } => {
+                self.null.variance() * (1.0 - 2.0 * self.null.probability())
+            }
             Null::Gamma { .. } => 2.0 * self.null.variance(),
         };
         let cubes = |class: &Class| class.cells as f64 * (class.weight as f64).powi(3);

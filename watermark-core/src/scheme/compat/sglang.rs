@@ -57,7 +57,12 @@ pub struct Sglang {
 
 impl core::fmt::Debug for Sglang {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        write!(f, "Sglang(h {}, dual key {})", self.width, self.coin.is_some())
+        write!(
+            f,
+            "Sglang(h {}, dual key {})",
+            self.width,
+            self.coin.is_some()
+        )
     }
 }
 
