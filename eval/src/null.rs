@@ -197,6 +197,11 @@ fn fresh(profile: &Profile, purpose: &str, seed: u64, trial: u64) -> Result<Mark
 fn attainable(null: Null, cells: u64, alpha: f64) -> f64 {
     match null {
         _ if cells == 0 => 0.0,
+        // Of a keyed list: the binomial law that bounds it.
+        Null::List { size, of } => {
+            let p = f64::from(size) / f64::from(of);
+            attainable_size(cells, p, 1.0 - p, alpha).attained
+        }
         Null::Gamma { .. } => alpha,
         Null::Binomial {
             trials,

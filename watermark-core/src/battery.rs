@@ -298,7 +298,11 @@ impl<'a> Battery<'a> {
                 }
             }
         };
-        self.members.iter().map(test).collect()
+        self.members
+            .iter()
+            .map(test)
+            .map(|test| test.under(mark))
+            .collect()
     }
 
     /// Hoeffding's bound of a battery's weighted test, as published for soft scores of green lists

@@ -10,6 +10,7 @@ use sha2::{Digest, Sha256};
 
 use crate::prf::{BATCH, Windows};
 use crate::profile::Mark;
+use crate::scheme::NOT_KEYED;
 
 /// A list of distinct cells, in a fixed order.
 #[derive(Clone, Debug)]
@@ -146,6 +147,9 @@ impl Cells {
             coins: (!mark.scheme().cells_are_pairs()).then(|| vec![0; self.len()]),
         };
         debug_assert_eq!(mark.scheme().context_width(), self.context_width);
+        if mark.scheme().rows_are_dear() {
+            self.prepare();
+        }
         match self.sorted.get() {
             Some(sorted) => self.score_sorted(sorted, mark, &mut scores),
             None => self.score_listed(mark, &mut scores),
@@ -251,8 +255,15 @@ impl Scores {
         let mut met = crate::window::Fingerprints::default();
         (0..self.values.len()).filter(move |&index| match &self.coins {
             None => true,
-            Some(coins) => met.insert(coins[index]),
+            Some(coins) => coins[index] != NOT_KEYED && met.insert(coins[index]),
         })
+    }
+
+    /// Whether the key reaches a cell at all: else it has no score.
+    pub fn counts(&self, index: usize) -> bool {
+        self.coins
+            .as_ref()
+            .is_none_or(|coins| coins[index] != NOT_KEYED)
     }
 
     /// The weighted sum over all cells, and the weight of every coin: a coin that several cells
@@ -260,13 +271,15 @@ impl Scores {
     /// part of the key, so given these weights the coins are as under the null law.
     pub fn weigh(&self, weights: &[i64]) -> Weighed {
         debug_assert_eq!(weights.len(), self.values.len());
-        let pairs = self.values.iter().zip(weights);
+        let pairs = self.values.iter().zip(weights).enumerate();
         let sum = pairs
-            .map(|(&score, &weight)| i128::from(score) * i128::from(weight))
+            .filter(|&(index, _)| self.counts(index))
+            .map(|(_, (&score, &weight))| i128::from(score) * i128::from(weight))
             .sum();
         let joined = self.coins.as_ref().map(|coins| {
             let mut joined: HashMap<u64, i64> = HashMap::new();
-            for (&coin, &weight) in coins.iter().zip(weights) {
+            let keyed = |pair: &(&u64, &i64)| *pair.0 != NOT_KEYED;
+            for (&coin, &weight) in coins.iter().zip(weights).filter(keyed) {
                 *joined.entry(coin).or_default() += weight;
             }
             joined.into_values().collect()

@@ -85,6 +85,9 @@ pub struct Test {
     /// guarantee, never the evidence.
     #[serde(rename = "saddlepointPLog10", skip_serializing_if = "Option::is_none")]
     pub saddlepoint: Option<f64>,
+    /// Where the keyed function has few: its bits of key in effect. No p-value here is below 2^-bits.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub key_bits: Option<u32>,
 }
 
 /// The tests that this version runs.
@@ -155,7 +158,23 @@ impl Test {
     /// Every cell of an exhibit once: [`TestId::ClosedCells`].
     pub fn of(mark: &Mark, exhibit: &Exhibit) -> Self {
         let score = score(mark, exhibit);
-        Self::from_score(TestId::ClosedCells, mark.scheme().null(), score)
+        Self::from_score(TestId::ClosedCells, mark.scheme().null(), score).under(mark)
+    }
+
+    /// The test with what the mark's function adds: p-values are at least 2^-bits, if it has so few
+    /// [bits of key](crate::scheme::Scheme::key_bits).
+    #[must_use]
+    pub fn under(self, mark: &Mark) -> Self {
+        let Some(bits) = mark.scheme().key_bits() else {
+            return self;
+        };
+        let least = LnP::from_ln(-f64::from(bits) * core::f64::consts::LN_2);
+        Self {
+            p: self.p.max(least),
+            lower_p: self.lower_p.max(least),
+            key_bits: Some(bits),
+            ..self
+        }
     }
 
     /// The unweighted test of a statistic that was computed elsewhere.
@@ -180,6 +199,7 @@ impl Test {
             method: TailMethod::Exact,
             lower_p: null.lower_tail(cells, sum),
             saddlepoint: None,
+            key_bits: None,
         }
     }
 
@@ -217,6 +237,7 @@ impl Test {
             lower_p,
             saddlepoint: (method == TailMethod::Chernoff)
                 .then(|| law.saddlepoint(sum) / std::f64::consts::LN_10),
+            key_bits: None,
         }
     }
 }

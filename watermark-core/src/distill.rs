@@ -351,7 +351,9 @@ fn closed_bet(mark: &Mark, exhibit: &Exhibit) -> Betting {
     let Score { cells, sum } = Score::of(&exhibit.cells().scores(mark));
     Betting {
         id: BettingId::Closed,
-        e: Mixture::standard(mark.scheme().null()).ln_e(cells, sum),
+        e: Mixture::standard(mark.scheme().null())
+            .ln_e(cells, sum)
+            .of_key_bits(mark.scheme().key_bits()),
         cells,
         cells_digest: crate::hex(&exhibit.digest()),
         texts_digest: None,

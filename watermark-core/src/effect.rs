@@ -49,6 +49,9 @@ fn by_source(mark: &Mark, exhibit: &Exhibit, scores: &Scores) -> Vec<(u32, Sum)>
     for (source, places) in exhibit.stretches() {
         let sum = sums.entry(source).or_default();
         for &place in places {
+            if !scores.counts(place as usize) {
+                continue;
+            }
             sum.excess += null.natural(scores.values()[place as usize]) - null.mean();
             sum.positions += 1.0;
         }

@@ -13,9 +13,11 @@ use hmac::{Hmac, KeyInit, Mac};
 use sha2::{Digest, Sha256};
 use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
+mod engine;
 mod file;
 mod line;
 
+pub use engine::{ENGINE_KEY_SCHEMA, EngineKey, EngineKeyError};
 pub use file::{KeyFileError, read_key_file, read_key_from, write_key_file};
 pub use line::{KeyLineError, SecretKey};
 
@@ -91,6 +93,13 @@ impl KeyId {
         let mut id = [0; 8];
         id.copy_from_slice(&digest[..8]);
         Self(id)
+    }
+
+    /// The name of a decoy key that anyone can make.
+    pub(crate) fn of_decoy(index: u32) -> Self {
+        let mut key = [0; 32];
+        key[..4].copy_from_slice(&index.to_le_bytes());
+        Self::of(&key)
     }
 
     /// The eight bytes.

@@ -175,6 +175,24 @@ fn fingerprint(key: &[u32; 8]) -> u64 {
 const PIECE: usize = BATCH;
 
 impl RowSeed {
+    /// Eight words of a foreign function's row.
+    pub(crate) fn of_words(key: [u32; 8]) -> Self {
+        Self {
+            key,
+            rounds: Rounds::Eight,
+        }
+    }
+
+    /// The eight words.
+    pub(crate) fn words8(&self) -> &[u32; 8] {
+        &self.key
+    }
+
+    /// The first four words.
+    pub(crate) fn state(&self) -> [u32; 4] {
+        [self.key[0], self.key[1], self.key[2], self.key[3]]
+    }
+
     /// The 32 bytes C of SPEC.md section 3.
     pub fn to_bytes(&self) -> [u8; 32] {
         let mut bytes = [0; 32];

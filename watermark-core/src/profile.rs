@@ -5,12 +5,17 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::key::{KeyId, SlotKey, SlotLabel};
+use crate::key::{EngineKey, EngineKeyError, Epoch, KeyId, SlotKey, SlotLabel};
 use crate::prf::{Binding, MAX_CONTEXT, Prf, Rounds, Slot};
+use crate::scheme::compat::{bricks, kgw, sglang, synthid, textseal, vllm};
 use crate::scheme::{
     GreenList, GreenListKey, GreenShare, Gumbel, GumbelKey, Scheme, SelfHash, Tournament,
     TournamentKey,
 };
+
+mod function;
+
+pub use function::{COMPATIBLE, EngineParameters, Function};
 
 /// The value of a profile's `schema` field.
 pub const PROFILE_SCHEMA: &str = "watermark.profile/1";
@@ -23,7 +28,7 @@ pub struct Profile {
     pub schema: String,
     /// A name for people.
     pub id: String,
-    /// The keyed function; `wmk1` is the only one of this version.
+    /// The keyed function: `wmk1` or another engine's.
     #[serde(default)]
     pub function: Function,
     /// Provider or leak slot.
@@ -43,19 +48,13 @@ pub struct Profile {
     /// The vocabulary that token ids refer to; without it any is taken.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub vocabulary: Option<Vocabulary>,
+    /// Parameters of another engine's function.
+    #[serde(default, skip_serializing_if = "EngineParameters::is_empty")]
+    pub engine: EngineParameters,
 }
 
 fn provider() -> Slot {
     Slot::Provider
-}
-
-/// A keyed function.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Function {
-    /// SPEC.md.
-    #[default]
-    Wmk1,
 }
 
 /// The writer's rule for a window that stood earlier in the sequence.
@@ -195,6 +194,107 @@ pub enum ProfileError {
         /// The profile's slot.
         slot: Slot,
     },
+    /// The function has no such scheme.
+    #[error("function `{function}` has no scheme `{scheme}`")]
+    SchemeOfFunction {
+        /// The scheme's type.
+        scheme: &'static str,
+        /// The function.
+        function: Function,
+    },
+    /// h out of the function's range.
+    #[error(
+        "field `context_width` is {given}; function `{function}` takes 1 to {most} preceding tokens with this scheme"
+    )]
+    WidthOfFunction {
+        /// As given.
+        given: u8,
+        /// The most that is taken.
+        most: u8,
+        /// The function.
+        function: Function,
+    },
+    /// A field of our own function.
+    #[error("field `{field}`: function `{function}` has no choice there; leave the field out")]
+    FieldOfFunction {
+        /// The field.
+        field: &'static str,
+        /// The function.
+        function: Function,
+    },
+    /// A parameter of another function or scheme.
+    #[error(
+        "field `engine.{field}` is not a parameter of scheme `{scheme}` of function `{function}`; leave it out"
+    )]
+    EngineField {
+        /// The field.
+        field: &'static str,
+        /// The scheme's type.
+        scheme: &'static str,
+        /// The function.
+        function: Function,
+    },
+    /// A probability out of range.
+    #[error("field `engine.{field}` is {given}; it is a probability")]
+    Probability {
+        /// The field.
+        field: &'static str,
+        /// As given.
+        given: f64,
+    },
+    /// Lists of an unknown vocabulary.
+    #[error(
+        "profile `{id}`: lists depend on the number of tokens that they are drawn from, and field `engine.vocabulary_size` is missing; give the writer's own (`vocab_size` of the model's configuration, for three_bricks the tokenizer's), in a profile file or after the built-in name: {id}:50257"
+    )]
+    NoVocabularySize {
+        /// The profile's id.
+        id: String,
+    },
+    /// Lists that hold nothing or everything.
+    #[error(
+        "fields `engine.vocabulary_size` and `gamma`: {gamma} of {vocabulary} tokens, rounded down, are none or all"
+    )]
+    ListSize {
+        /// Tokens.
+        vocabulary: u32,
+        /// Share.
+        gamma: f64,
+    },
+    /// The key is one of another function.
+    #[error(
+        "the key file is one of function `{held}`, and profile `{id}` has function `{wanted}`; give the key and the profile of the same engine"
+    )]
+    FunctionOfKey {
+        /// The key's function.
+        held: Function,
+        /// The profile's id.
+        id: String,
+        /// Its function.
+        wanted: Function,
+    },
+    /// The key has too few integers, or too many.
+    #[error("the key holds {held} integers, and profile `{id}` takes {wanted}")]
+    CountOfKey {
+        /// The key's integers.
+        held: usize,
+        /// The profile's id.
+        id: String,
+        /// Its integers.
+        wanted: usize,
+    },
+    /// Two layers with one key.
+    #[error(
+        "the keys of layers {first} and {second} are the same in the 16 bits that the function takes: the two layers are one; give other keys, or a profile and a key without one of the layers"
+    )]
+    SameLayer {
+        /// A layer, from 1.
+        first: usize,
+        /// Another.
+        second: usize,
+    },
+    /// A key that cannot be derived.
+    #[error(transparent)]
+    Key(#[from] EngineKeyError),
     /// The tokenizer is another one.
     #[error(
         "the tokenizer is not the profile's: it has {size} ids and digest {digest}, profile `{id}` wants {wanted_size} and {wanted}; use the tokenizer that the mark was written with"
@@ -222,6 +322,17 @@ impl SchemeSpec {
             | Self::Gumbel { context_width }
             | Self::GumbelDual { context_width }
             | Self::Tournament { context_width, .. } => context_width,
+        }
+    }
+
+    /// Its `type`.
+    fn name(&self) -> &'static str {
+        match self {
+            Self::Greenlist { .. } => "greenlist",
+            Self::GreenlistSelfhash { .. } => "greenlist-selfhash",
+            Self::Gumbel { .. } => "gumbel",
+            Self::GumbelDual { .. } => "gumbel-dual",
+            Self::Tournament { .. } => "tournament",
         }
     }
 
@@ -280,6 +391,7 @@ impl Profile {
             },
             min_entropy: 0.0,
             vocabulary: None,
+            engine: EngineParameters::default(),
         }
     }
 
@@ -316,6 +428,7 @@ impl Profile {
             return Err(ProfileError::Schema(self.schema.clone()));
         }
         self.scheme.check()?;
+        self.check_function()?;
         if !(self.min_entropy >= 0.0 && self.min_entropy.is_finite()) {
             return Err(ProfileError::MinEntropy(self.min_entropy));
         }
@@ -364,12 +477,136 @@ impl Profile {
                 slot: self.slot,
             });
         }
+        let scheme = match self.engine_key_count() {
+            0 => self.scheme(slot_key, account)?,
+            _ => self.foreign_scheme(&self.engine_key(slot_key)?)?,
+        };
         Ok(Mark {
-            scheme: self.scheme(slot_key, account)?,
+            scheme,
             profile: self.clone(),
             account,
             key_id: slot_key.id(),
             label: slot_key.label().clone(),
+        })
+    }
+
+    /// What a slot's key is in the engine's configuration ([`EngineKey::of_slot`]): a mark bound to the slot reads
+    /// what the engine writes under it.
+    ///
+    /// # Errors
+    /// The profile's function is our own, or the profile is not valid.
+    pub fn engine_key(&self, slot_key: &SlotKey) -> Result<EngineKey, ProfileError> {
+        self.check()?;
+        let count = self.engine_key_count();
+        Ok(EngineKey::of_slot(self.function, count, slot_key)?)
+    }
+
+    /// The mark under an engine's own key.
+    ///
+    /// # Errors
+    /// The key is not one of this profile, or the profile is not valid.
+    pub fn bind_engine(&self, key: &EngineKey) -> Result<Mark, ProfileError> {
+        self.bind_foreign(key, key.id())
+    }
+
+    /// Marks under decoy keys, [`EngineKey::decoy`], from the first; for keys that come from no slot.
+    ///
+    /// # Errors
+    /// As [`bind_engine`](Self::bind_engine).
+    pub fn engine_decoys(&self, count: usize) -> Result<Vec<Mark>, ProfileError> {
+        (0..count as u32)
+            .map(|index| {
+                let key = EngineKey::decoy(self.function, self.engine_key_count(), index)?;
+                // The slow id of every decoy would cost more than the test.
+                self.bind_foreign(&key, KeyId::of_decoy(index))
+            })
+            .collect()
+    }
+
+    fn bind_foreign(&self, key: &EngineKey, key_id: KeyId) -> Result<Mark, ProfileError> {
+        self.check()?;
+        Ok(Mark {
+            scheme: self.foreign_scheme(key)?,
+            profile: self.clone(),
+            account: 0,
+            key_id,
+            label: SlotLabel {
+                epoch: Epoch::new("engine").expect("a label"),
+                index: 0,
+            },
+        })
+    }
+
+    /// The scheme of another engine's function.
+    fn foreign_scheme(&self, key: &EngineKey) -> Result<Arc<dyn Scheme>, ProfileError> {
+        if key.function() != self.function {
+            return Err(ProfileError::FunctionOfKey {
+                held: key.function(),
+                id: self.id.clone(),
+                wanted: self.function,
+            });
+        }
+        let (held, wanted) = (key.count(), self.engine_key_count());
+        if held != wanted {
+            return Err(ProfileError::CountOfKey {
+                held,
+                id: self.id.clone(),
+                wanted,
+            });
+        }
+        let (keys, width, engine) = (key.integers(), self.context_width(), &self.engine);
+        let first = keys[0];
+        let none = || ProfileError::SchemeOfFunction {
+            scheme: self.scheme.name(),
+            function: self.function,
+        };
+        Ok(match (self.function, &self.scheme) {
+            (Function::Vllm, SchemeSpec::Gumbel { .. }) => {
+                Arc::new(vllm::Vllm::new(width, first, None))
+            }
+            (Function::Vllm, SchemeSpec::GumbelDual { .. }) => {
+                let alpha = engine.alpha.unwrap_or(0.1);
+                Arc::new(vllm::Vllm::new(width, first, Some(alpha)))
+            }
+            (Function::Sglang, SchemeSpec::Gumbel { .. }) => {
+                Arc::new(sglang::Sglang::new(width, first, None))
+            }
+            (Function::Sglang, SchemeSpec::GumbelDual { .. }) => {
+                let mixing = engine.mixing_probability.unwrap_or(0.5);
+                Arc::new(sglang::Sglang::new(width, first, Some((keys[1], mixing))))
+            }
+            (Function::HfKgw, &SchemeSpec::Greenlist { delta, .. }) => {
+                Arc::new(kgw::LeftHash::new(first, self.list_sizes()?, delta))
+            }
+            (Function::HfKgw, &SchemeSpec::GreenlistSelfhash { delta, .. }) => Arc::new(
+                kgw::HfSelfHash::new(width, first, self.list_sizes()?, delta),
+            ),
+            (Function::HfSynthid, SchemeSpec::Tournament { .. }) => {
+                for (second, key) in keys.iter().enumerate() {
+                    let same = |other: &u64| *other as u16 == *key as u16;
+                    if let Some(first) = keys[..second].iter().position(same) {
+                        return Err(ProfileError::SameLayer {
+                            first: first + 1,
+                            second: second + 1,
+                        });
+                    }
+                }
+                let seed = engine.sampling_table_seed.unwrap_or(0);
+                Arc::new(synthid::HfSynthId::new(width, keys, seed))
+            }
+            (Function::SynthidText, &SchemeSpec::Tournament { leaves, .. }) => {
+                Arc::new(synthid::SynthIdText::new(width, keys, leaves.into()))
+            }
+            (Function::ThreeBricks, &SchemeSpec::Greenlist { delta, .. }) => Arc::new(
+                bricks::BricksList::new(width, [first, keys[1]], self.list_sizes()?, delta),
+            ),
+            (Function::ThreeBricks, SchemeSpec::Gumbel { .. }) => {
+                Arc::new(bricks::BricksGumbel::new(width, [first, keys[1]]))
+            }
+            (Function::Textseal, SchemeSpec::Gumbel { .. }) => {
+                Arc::new(textseal::TextSeal::new(width, first as i64))
+            }
+            _ => return Err(none()),
         })
     }
 
@@ -429,7 +666,7 @@ impl Profile {
     }
 }
 
-/// The names of the built-in profiles; the first is the default.
+/// The names of the built-in profiles of our own function; the first is the default.
 pub const BUILT_IN: [&str; 8] = [
     "greenlist-h1",
     "greenlist-h2",
@@ -442,7 +679,7 @@ pub const BUILT_IN: [&str; 8] = [
 ];
 
 impl Profile {
-    /// A built-in profile by name.
+    /// A built-in profile by name: one of [`BUILT_IN`] or [`COMPATIBLE`].
     pub fn built_in(name: &str) -> Option<Self> {
         let greenlist = |context_width| SchemeSpec::Greenlist {
             context_width,
@@ -466,7 +703,7 @@ impl Profile {
                 depth: 30,
                 leaves: 2,
             },
-            _ => return None,
+            _ => return function::compatible(name),
         };
         Some(Self::new(name, scheme))
     }

@@ -207,14 +207,16 @@ impl Chosen {
         };
         Test {
             regime: Regime::Chosen,
-            ..Test::from_score(TestId::Supervised, null, score)
+            ..Test::from_score(TestId::Supervised, null, score).under(mark)
         }
     }
 
     /// The e-value of all cells, looked at once: 1 / E is a p-value.
     pub fn e_value(&self, mark: &Mark) -> LnE {
         let score = Score::of(&self.cells.scores(mark));
-        Mixture::standard(mark.scheme().null()).ln_e(score.cells, score.sum)
+        Mixture::standard(mark.scheme().null())
+            .ln_e(score.cells, score.sum)
+            .of_key_bits(mark.scheme().key_bits())
     }
 }
 
@@ -239,7 +241,7 @@ pub fn never_emitted(
     let cells = exhibit.cells();
     let unseen = cells.filter(|index| logs.first_emission(cells.get(index).0).is_none());
     let score = Score::of(&unseen.scores(mark));
-    let test = Test::from_score(TestId::NeverEmitted, mark.scheme().null(), score);
+    let test = Test::from_score(TestId::NeverEmitted, mark.scheme().null(), score).under(mark);
     Ok(Test {
         regime: Regime::Chosen,
         ..test

@@ -113,7 +113,8 @@ pub struct Parts {
 impl Report {
     /// Puts the parts together and adds the warnings that they give rise to.
     pub fn new(mark: &Mark, parts: Parts) -> Self {
-        let warnings = Warning::of(&parts);
+        let mut warnings = Warning::of(&parts);
+        warnings.extend(Warning::of_function(mark));
         let Parts {
             two_sided,
             asked,

@@ -9,6 +9,7 @@ use crate::candidates::Candidates;
 use crate::kernel;
 use crate::prf::{MAX_CONTEXT, RowSeed, Rows, Windows};
 
+pub mod compat;
 mod greenlist;
 mod gumbel;
 mod tournament;
@@ -47,7 +48,7 @@ pub trait Scheme: Send + Sync + fmt::Debug {
     fn score(&self, row: &Row, token: u32) -> u64;
 
     /// A fingerprint of the effective input of the keyed function: two (window, token) pairs
-    /// with one fingerprint are one coin.
+    /// with one fingerprint are one coin. [`NOT_KEYED`] for a position that the key does not reach.
     fn cell(&self, row: &Row, token: u32) -> u64;
 
     /// Scores of up to [`BATCH`](crate::prf::BATCH) cells at once: token i in the row of window `which[i]`. Where `cells` is
@@ -79,9 +80,22 @@ pub trait Scheme: Send + Sync + fmt::Debug {
         }
     }
 
-    /// Whether distinct (window, token) pairs always are distinct cells.
+    /// Whether distinct (window, token) pairs always are distinct cells. Where they are not, or some of them
+    /// are [`NOT_KEYED`], it is false.
     fn cells_are_pairs(&self) -> bool {
         true
+    }
+
+    /// Whether a row costs so much that a list of cells is better sorted by windows, even for one key.
+    fn rows_are_dear(&self) -> bool {
+        false
+    }
+
+    /// Bits of key that the function has in effect, where they are so few that a p-value can meet them: one of
+    /// 2^bits keys gives the text its largest score, so no p-value below 2^-bits means what it says. `None` for
+    /// keys of 256 bits.
+    fn key_bits(&self) -> Option<u32> {
+        None
     }
 
     /// The law of the sum of scores over distinct cells, text and key independent.
@@ -127,6 +141,9 @@ pub trait Biaser: Scheme {
         }
     }
 }
+
+/// The fingerprint of positions that do not count: the function gives them the same score under every key.
+pub const NOT_KEYED: u64 = 0;
 
 /// Tokens of a piece of a mask, 32,768: pieces lie in the fastest memory, and start at a whole block of words.
 pub const MASK_STEP: u32 = 1 << 15;

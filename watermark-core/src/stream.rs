@@ -19,6 +19,7 @@ use crate::detect::{Score, Test, TestId};
 use crate::parallel::in_parallel;
 use crate::prf::{BATCH, MAX_CONTEXT, Windows};
 use crate::profile::Mark;
+use crate::scheme::NOT_KEYED;
 use crate::window::{Counts, Excluded, Identity};
 
 type Coins = HashMap<u64, u32, BuildHasherDefault<Identity>>;
@@ -71,7 +72,7 @@ pub struct Found {
 impl Found {
     /// The test, every coin once.
     pub fn test(&self, mark: &Mark) -> Test {
-        Test::from_score(TestId::ClosedCells, mark.scheme().null(), self.score)
+        Test::from_score(TestId::ClosedCells, mark.scheme().null(), self.score).under(mark)
     }
 }
 
@@ -172,7 +173,7 @@ impl<'m> Stream<'m> {
     }
 
     fn take_in(&mut self, coins: impl Iterator<Item = (u64, u32)>) {
-        for (coin, points) in coins {
+        for (coin, points) in coins.filter(|&(coin, _)| coin != NOT_KEYED) {
             if self.coins.insert(coin, points).is_none() {
                 self.sum += u64::from(points);
             }

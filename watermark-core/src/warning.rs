@@ -4,7 +4,7 @@ use serde::Serialize;
 
 use crate::detect::{Test, TestId};
 use crate::distill::Finding;
-use crate::profile::Mark;
+use crate::profile::{Function, Mark};
 use crate::report::Parts;
 use crate::stats::weighted::TailMethod;
 use crate::window::{Counts, Exhibit};
@@ -79,6 +79,15 @@ pub enum Warning {
     },
     /// The supervised test's number of cells is no sealed one.
     PlanNotSealed,
+    /// The mark is another engine's, and its function weak.
+    WeakFunction {
+        /// The function.
+        function: Function,
+        /// Bits of key in effect.
+        key_bits: u32,
+        /// What a reader has to know of it.
+        weakness: &'static str,
+    },
     /// Without one prompt the result changes sides.
     OnePromptDecides {
         /// The prompt's number.
@@ -175,6 +184,15 @@ impl Warning {
         warnings
     }
 
+    /// [`WeakFunction`](Self::WeakFunction), if the mark's function is not our own.
+    pub fn of_function(mark: &Mark) -> Option<Self> {
+        Some(Self::WeakFunction {
+            function: mark.profile().function,
+            key_bits: mark.scheme().key_bits()?,
+            weakness: mark.profile().weakness()?,
+        })
+    }
+
     /// [`PromptsHoldMarkedText`](Self::PromptsHoldMarkedText), if the prompts' own cells have p below
     /// 1e-5 under the key.
     pub fn of_prompts(mark: &Mark, prompts: &Exhibit) -> Option<Self> {
@@ -235,6 +253,12 @@ impl Warning {
             Self::PlanNotSealed => {
                 "the supervised test holds only if its number of cells was fixed before the logs were read; nothing here shows that".into()
             }
+            Self::WeakFunction {
+                key_bits, weakness, ..
+            } => format!(
+                "{weakness}; with {key_bits} bits of key no p-value is given below 10^{:.1}",
+                -f64::from(*key_bits) * core::f64::consts::LOG10_2
+            ),
             Self::OnePromptDecides { source, p_log10 } => format!(
                 "without the answers to prompt {source} p is 10^{p_log10:.1}: one prompt carries the result"
             ),
@@ -269,6 +293,9 @@ impl Warning {
                 "take text that was fixed before the key's first use, and not chosen by a detector"
             }
             Self::PlanNotSealed => "rely on the supervised e-value, which needs no such number",
+            Self::WeakFunction { .. } => {
+                "whoever has text under this key may have the key: consider who could have written such text on purpose"
+            }
             Self::OnePromptDecides { .. } => "look at that prompt's answers; collect more prompts",
         }
     }

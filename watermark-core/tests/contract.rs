@@ -286,6 +286,7 @@ fn repetitive(rng: &mut ChaCha8Rng) -> Vec<u32> {
 fn attained(null: &Null, cells: u64, alpha: f64) -> f64 {
     let most = match null {
         Null::Binomial { trials, .. } => cells * u64::from(*trials),
+        Null::List { .. } => cells,
         // The largest score of one cell is below 23 nats.
         Null::Gamma { shape } => cells * u64::from(*shape) * (23 << 24),
     };

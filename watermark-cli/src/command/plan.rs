@@ -150,6 +150,7 @@ fn power(arguments: &Power) -> Result<ExitCode, CliError> {
 fn stopping(null: Null, mean: f64, cells: u64, arguments: &Power) -> Option<(u64, u64)> {
     let coins = match null {
         Null::Binomial { trials, .. } => u64::from(trials),
+        Null::List { .. } => 1,
         Null::Gamma { shape } => u64::from(shape),
     };
     let runs = (DRAWS / (cells * coins).max(1)).min(*RUNS.end());

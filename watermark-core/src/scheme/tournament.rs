@@ -144,7 +144,7 @@ const AT_ONCE: u32 = 10;
 
 /// Plays `layers` layers of one plane: bit l of a word is the token's bit in layer l. `mass` need not sum to 1,
 /// and keeps its sum.
-fn play(mass: &mut [f64], words: &[u32], layers: u32, leaves: u32) {
+pub(super) fn play(mass: &mut [f64], words: &[u32], layers: u32, leaves: u32) {
     if mass.len() <= FEW {
         kernel::play(mass, words, layers, leaves);
         return;

@@ -78,6 +78,16 @@ impl LnE {
         LnP::from_ln(-self.0)
     }
 
+    /// At most 2^bits for a keyed function with so few bits of key: no larger value means what it says, and a
+    /// smaller one is an e-value all the same.
+    #[must_use]
+    pub fn of_key_bits(self, bits: Option<u32>) -> Self {
+        match bits {
+            Some(bits) => self.min(Self(f64::from(bits) * std::f64::consts::LN_2)),
+            None => self,
+        }
+    }
+
     /// The mean of e-values of one hypothesis, an e-value under any dependence; e = 1 where there are none. Under
     /// stopping it is one only if all are processes in the same filtration.
     #[must_use]
@@ -379,6 +389,7 @@ mod tests {
                     .count() as u64
             }
             Null::Gamma { shape } => (0..shape).map(|_| neg_ln_q24(rng.next_u32())).sum(),
+            Null::List { .. } => unreachable!("drawn by no test here"),
         }
     }
 

@@ -25,6 +25,27 @@ pub enum Null {
         /// Exponentials a cell: 1, or 2 for dual keys.
         shape: u32,
     },
+    /// A cell is a success if its token stands in its row's list, a keyed random choice of `size` out of the
+    /// `of` tokens of the vocabulary: mean `size / of`. Cells of different rows are independent, those of
+    /// one row hypergeometric. All tails and cumulants are those of `Binomial(n, size / of)`, which bound it:
+    ///
+    /// - **Weight 1.** The count of one row is hypergeometric, whose generating function has real roots only, so it
+    ///   is a sum of independent coins of unequal chance (V. A. Vatutin and V. G. Mikhailov, Theory Probab. Appl.
+    ///   27, 734, 1982), and so is the count over all rows. Of all such sums with one mean n p the binomial one
+    ///   has the heaviest tails: `P(S >= k)` is at most the binomial tail for `k >= n p + 1`, and `P(S <= k)`
+    ///   for `k <= n p - 1` (W. Hoeffding, Ann. Math. Stat. 27, 713, 1956, theorem 4). Within one success of the
+    ///   mean, where p is near 1/2, nothing is claimed.
+    /// - **Weights of one sign.** Membership of a row's tokens is negatively associated (K. Joag-Dev and
+    ///   F. Proschan, Ann. Stat. 11, 286, 1983), so the moment generating function of the weighted sum is at
+    ///   most the product of those of its terms: Chernoff's bound holds. Only that bound is used.
+    /// - **Weights of both signs.** The variance of a row is at most `of / (of - 1)` times that of independent
+    ///   coins; Chernoff's bound leaves a factor of about `z sqrt(2 pi)` for this part in 30,000.
+    List {
+        /// Tokens in a list.
+        size: u32,
+        /// Tokens of the vocabulary.
+        of: u32,
+    },
 }
 
 /// The cumulant function `k(t) = ln E exp(t (s - mean))` of one cell's centred score at one tilt t, with
@@ -50,9 +71,19 @@ impl Cumulant {
 }
 
 impl Null {
-    /// Success probability of a coin, exactly representable; 1 for [`Null::Gamma`].
+    /// Coins of a cell, where its score counts successes.
+    pub fn coins(&self) -> Option<u32> {
+        match *self {
+            Self::Binomial { trials, .. } => Some(trials),
+            Self::List { .. } => Some(1),
+            Self::Gamma { .. } => None,
+        }
+    }
+
+    /// Success probability of a coin, for [`Null::Binomial`] exactly representable; 1 for [`Null::Gamma`].
     pub(super) fn probability(&self) -> f64 {
         match *self {
+            Self::List { size, of } => f64::from(size) / f64::from(of),
             Self::Binomial {
                 numerator, bits, ..
             } => f64::from(numerator) / (1u64 << bits) as f64,
@@ -63,7 +94,7 @@ impl Null {
     /// Lattice units of a score in one natural unit.
     pub(super) fn unit(&self) -> f64 {
         match self {
-            Self::Binomial { .. } => 1.0,
+            Self::Binomial { .. } | Self::List { .. } => 1.0,
             Self::Gamma { .. } => f64::from(1u32 << SCORE_BITS),
         }
     }
@@ -72,6 +103,7 @@ impl Null {
     pub fn mean(&self) -> f64 {
         match *self {
             Self::Binomial { trials, .. } => f64::from(trials) * self.probability(),
+            Self::List { .. } => self.probability(),
             Self::Gamma { shape } => f64::from(shape),
         }
     }
@@ -79,17 +111,14 @@ impl Null {
     /// Variance of a cell's score, in natural units.
     pub fn variance(&self) -> f64 {
         match *self {
-            Self::Binomial { .. } => self.mean() * (1.0 - self.probability()),
+            Self::Binomial { .. } | Self::List { .. } => self.mean() * (1.0 - self.probability()),
             Self::Gamma { shape } => f64::from(shape),
         }
     }
 
     /// Largest score of a cell in natural units; none for the ideal gamma law.
     pub fn max(&self) -> Option<f64> {
-        match *self {
-            Self::Binomial { trials, .. } => Some(f64::from(trials)),
-            Self::Gamma { .. } => None,
-        }
+        self.coins().map(f64::from)
     }
 
     /// The cumulant function of a cell's centred score, or an upper bound of it that holds for the scores
@@ -127,8 +156,8 @@ impl Null {
     /// The cumulant function of the ideal law, without the rounding of gamma scores: exact for both.
     pub(super) fn ideal_cumulant(&self, t: f64) -> Cumulant {
         match *self {
-            Self::Binomial { trials, .. } => {
-                let (m, p) = (f64::from(trials), self.probability());
+            Self::Binomial { .. } | Self::List { .. } => {
+                let (m, p) = (self.coins().map_or(1.0, f64::from), self.probability());
                 let q = 1.0 - p;
                 // Both sides by the exponential that cannot overflow.
                 let (x, grown) = ((-t.abs()).exp(), (-t.abs()).exp_m1());
@@ -169,13 +198,13 @@ impl Null {
     /// does: the new mean would leave the law's support.
     pub(super) fn tilt(&self, shift: f64) -> Option<f64> {
         let mean = self.mean() + shift;
-        match *self {
-            Self::Binomial { trials, .. } => {
-                let (p, tilted) = (self.probability(), mean / f64::from(trials));
+        match self.coins() {
+            Some(coins) => {
+                let (p, tilted) = (self.probability(), mean / f64::from(coins));
                 let odds = tilted * (1.0 - p) / (p * (1.0 - tilted));
                 (tilted > 0.0 && tilted < 1.0).then(|| odds.ln())
             }
-            Self::Gamma { .. } => (mean > 0.0).then(|| shift / mean),
+            None => (mean > 0.0).then(|| shift / mean),
         }
     }
 
@@ -188,9 +217,9 @@ impl Null {
     pub fn upper_tail(&self, cells: u64, sum: u64) -> LnP {
         match *self {
             _ if cells == 0 => LnP::ONE,
-            Self::Binomial { trials, .. } => {
-                let p = self.probability();
-                ln_binomial_sf(sum, cells * u64::from(trials), p, 1.0 - p)
+            Self::Binomial { .. } | Self::List { .. } => {
+                let (p, coins) = (self.probability(), self.coins().unwrap_or(1));
+                ln_binomial_sf(sum, cells * u64::from(coins), p, 1.0 - p)
             }
             Self::Gamma { shape } => {
                 ln_gamma_sf(cells as f64 * f64::from(shape), self.natural(sum))
@@ -204,9 +233,9 @@ impl Null {
     pub fn lower_tail(&self, cells: u64, sum: u64) -> LnP {
         match *self {
             _ if cells == 0 => LnP::ONE,
-            Self::Binomial { trials, .. } => {
-                let p = self.probability();
-                ln_binomial_cdf(sum, cells * u64::from(trials), p, 1.0 - p)
+            Self::Binomial { .. } | Self::List { .. } => {
+                let (p, coins) = (self.probability(), self.coins().unwrap_or(1));
+                ln_binomial_cdf(sum, cells * u64::from(coins), p, 1.0 - p)
             }
             Self::Gamma { .. } => {
                 WeightedLaw::of_classes(*self, [(-1, cells)]).chernoff(-i128::from(sum))

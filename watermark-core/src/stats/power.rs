@@ -66,9 +66,9 @@ pub fn cells_needed(null: Null, mean: f64, alpha: f64, power: f64) -> Option<u64
     let mut next = high;
     while next < n + window {
         next += 1;
-        critical = match (null, critical) {
+        critical = match (null.coins(), critical) {
             // It never falls: from the one before, upwards.
-            (Null::Binomial { trials, .. }, Some(from)) => (from..=next * u64::from(trials))
+            (Some(coins), Some(from)) => (from..=next * u64::from(coins))
                 .find(|&sum| null.upper_tail(next, sum).ln() <= alpha.ln()),
             _ => critical_sum(null, next, alpha),
         };
@@ -83,7 +83,7 @@ pub fn cells_needed(null: Null, mean: f64, alpha: f64, power: f64) -> Option<u64
 /// least 16. 0 for gamma scores, whose power is monotone.
 pub fn ripple(null: Null) -> u64 {
     match null {
-        Null::Binomial { .. } => (4.0 / null.mean()).ceil().max(16.0) as u64,
+        Null::Binomial { .. } | Null::List { .. } => (4.0 / null.mean()).ceil().max(16.0) as u64,
         Null::Gamma { .. } => 0,
     }
 }
@@ -132,10 +132,11 @@ pub fn simulated_stopping_cells(
 fn draw(null: Null, mean: f64, rng: &mut ChaCha8Rng) -> f64 {
     // Uniform on (0, 1], by 53 bits.
     let mut uniform = || ((rng.next_u64() >> 11) + 1) as f64 * 2f64.powi(-53);
+    let coins = null.coins().unwrap_or(1);
     match null {
-        Null::Binomial { trials, .. } => {
-            let p = mean / f64::from(trials);
-            (0..trials).filter(|_| uniform() <= p).count() as f64
+        Null::Binomial { .. } | Null::List { .. } => {
+            let p = mean / f64::from(coins);
+            (0..coins).filter(|_| uniform() <= p).count() as f64
         }
         Null::Gamma { shape } => {
             let scale = mean / f64::from(shape);
@@ -147,9 +148,9 @@ fn draw(null: Null, mean: f64, rng: &mut ChaCha8Rng) -> f64 {
 /// Smallest sum, in lattice units, whose p-value is at most `alpha`; none if no sum's is.
 pub fn critical_sum(null: Null, cells: u64, alpha: f64) -> Option<u64> {
     let rejects = |sum: u64| null.upper_tail(cells, sum).ln() <= alpha.ln();
-    let mut high = match null {
-        Null::Binomial { trials, .. } => cells * u64::from(trials),
-        Null::Gamma { .. } => (cells as f64 * null.mean() * null.unit()) as u64,
+    let mut high = match null.coins() {
+        Some(coins) => cells * u64::from(coins),
+        None => (cells as f64 * null.mean() * null.unit()) as u64,
     };
     while !rejects(high) {
         match null {
@@ -171,9 +172,10 @@ pub fn critical_sum(null: Null, cells: u64, alpha: f64) -> Option<u64> {
 
 /// `ln P(S >= sum)` in lattice units over `cells` cells of mean `mean`, under the tilted law.
 pub(super) fn tilted_upper_tail(null: Null, cells: u64, sum: f64, mean: f64) -> LnP {
+    let coins = null.coins().unwrap_or(1);
     match null {
-        Null::Binomial { trials, .. } => {
-            let (n, p) = (cells * u64::from(trials), mean / f64::from(trials));
+        Null::Binomial { .. } | Null::List { .. } => {
+            let (n, p) = (cells * u64::from(coins), mean / f64::from(coins));
             if sum > n as f64 {
                 LnP::from_ln(f64::NEG_INFINITY)
             } else {
@@ -194,10 +196,11 @@ pub(super) fn tilted_upper_tail(null: Null, cells: u64, sum: f64, mean: f64) -> 
 /// level 1 - `chance`. Just below the largest score where even that is not excluded.
 pub(super) fn upper_limit(null: Null, cells: u64, sum: u64, chance: f64) -> f64 {
     let (n, observed) = (cells as f64, null.natural(sum));
+    let coins = null.coins().unwrap_or(1);
     let below = |mean: f64| match null {
-        Null::Binomial { trials, .. } => {
-            let p = mean / f64::from(trials);
-            ln_binomial_cdf(sum, cells * u64::from(trials), p, 1.0 - p).ln()
+        Null::Binomial { .. } | Null::List { .. } => {
+            let p = mean / f64::from(coins);
+            ln_binomial_cdf(sum, cells * u64::from(coins), p, 1.0 - p).ln()
         }
         Null::Gamma { shape } => {
             let a = f64::from(shape);

@@ -26,7 +26,8 @@ use super::tail::{ln_1m_exp, ln_gamma_sf};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum TailMethod {
-    /// The exact tail of the law: for gamma scores, of the ideal law that bounds the rounded scores.
+    /// The exact tail of the law: for gamma scores, of the ideal law that bounds the rounded scores; for
+    /// keyed lists, of the binomial law that bounds their count.
     Exact,
     /// Chernoff's upper bound of it.
     Chernoff,
@@ -200,7 +201,7 @@ impl WeightedLaw {
         if let Some(certain) = self.beyond_support(point) {
             return certain.ln();
         }
-        let lattice = matches!(self.null, Null::Binomial { .. });
+        let lattice = self.null.coins().is_some();
         let excess = point.excess - if lattice { 0.5 } else { 0.0 };
         let Saddle { lambda, at } = self.solve(excess, Null::ideal_cumulant, 1e-20);
         let w = (2.0 * (lambda * excess - at.k)).max(0.0).sqrt();
@@ -241,6 +242,7 @@ impl WeightedLaw {
     }
 
     fn inverted_or_bound(&self, sum: i128) -> (LnP, TailMethod) {
+        // None for lists too: independent coins bound them only where each counts once (see `Null::List`).
         match inversion::upper_tail(self, self.point(sum)) {
             Some(p) => (p, TailMethod::Exact),
             None => (self.chernoff(sum), TailMethod::Chernoff),
@@ -274,6 +276,13 @@ impl WeightedLaw {
                 let fraction = (rest & ((1 << bits) - 1)) as f64 / (1u64 << bits) as f64;
                 (sum - whole) as f64 - fraction
             }
+            Null::List { size, of } => {
+                // coins * size / of, whole and fraction.
+                let (high, low) = (total.div_euclid(of.into()), total.rem_euclid(of.into()));
+                let rest = low * i128::from(size);
+                let whole = high * i128::from(size) + rest / i128::from(of);
+                (sum - whole) as f64 - (rest % i128::from(of)) as f64 / f64::from(of)
+            }
             Null::Gamma { shape } => {
                 (sum - total * i128::from(shape) * self.null.unit() as i128) as f64
             }
@@ -293,12 +302,12 @@ impl WeightedLaw {
     /// Largest and smallest value of T over the divisor, in lattice units; none for no limit.
     fn support(&self) -> (Option<i128>, Option<i128>) {
         let (positive, negative) = (self.one_sided_total(true), self.one_sided_total(false));
-        match self.null {
-            Null::Binomial { trials, .. } => (
-                Some(negative * i128::from(trials)),
-                Some(positive * i128::from(trials)),
+        match self.null.coins() {
+            Some(coins) => (
+                Some(negative * i128::from(coins)),
+                Some(positive * i128::from(coins)),
             ),
-            Null::Gamma { .. } => ((negative == 0).then_some(0), (positive == 0).then_some(0)),
+            None => ((negative == 0).then_some(0), (positive == 0).then_some(0)),
         }
     }
 
@@ -314,7 +323,7 @@ impl WeightedLaw {
         if point.sum < most {
             return None;
         }
-        let Null::Binomial { trials, .. } = self.null else {
+        let Some(trials) = self.null.coins() else {
             return Some(LnP::ONE);
         };
         let p = self.null.probability();
@@ -343,7 +352,9 @@ impl WeightedLaw {
 
     fn third_cumulant(&self) -> f64 {
         let cell = match self.null {
-            Null::Binomial { .. } => self.null.variance() * (1.0 - 2.0 * self.null.probability()),
+            Null::Binomial { .. } | Null::List { .. } => {
+                self.null.variance() * (1.0 - 2.0 * self.null.probability())
+            }
             Null::Gamma { .. } => 2.0 * self.null.variance(),
         };
         let cubes = |class: &Class| class.cells as f64 * (class.weight as f64).powi(3);

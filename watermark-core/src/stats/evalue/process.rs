@@ -116,7 +116,7 @@ impl TiltProcess {
 fn grid(null: Null) -> Vec<f64> {
     let sd = null.variance().sqrt();
     let largest = match null {
-        Null::Binomial { .. } => 4.0 / sd,
+        Null::Binomial { .. } | Null::List { .. } => 4.0 / sd,
         Null::Gamma { .. } => 0.9,
     };
     let ratio = 2f64.sqrt();

@@ -81,6 +81,7 @@ impl Contour {
     fn new(law: &WeightedLaw, excess: f64, upper: bool) -> Option<Self> {
         let lattice = match law.null {
             Null::Binomial { .. } => true,
+            Null::List { .. } => return None,
             Null::Gamma { .. } if law.classes[0].weight > 0 => false,
             Null::Gamma { .. } => return None,
         };
