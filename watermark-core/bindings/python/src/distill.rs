@@ -20,7 +20,7 @@ use crate::keys::{KeySource, profile, to_python};
 #[pyfunction]
 #[pyo3(signature = (
     profile, suspect, *, key_file=None, key_line=None, epoch=None, slot=None, prompts=None, sources=None, control=None,
-    corpus=None, decoys=SLOTS - ACTIVE_SLOTS, tests=None, two_sided=false, alpha=1e-5, min_cells=50, threads=1
+    corpus=None, decoys=4063, tests=None, two_sided=false, alpha=1e-5, min_cells=50, threads=1
 ))]
 #[allow(clippy::too_many_arguments, reason = "keyword arguments of Python")]
 pub(crate) fn distill<'py>(
@@ -47,6 +47,8 @@ pub(crate) fn distill<'py>(
     let threads = NonZeroUsize::new(threads)
         .filter(|threads| threads.get() <= 1024)
         .ok_or_else(|| value(format!("threads is {threads}; it must be from 1 to 1024")))?;
+    // The default in the signature is a literal, so that Python's help shows it.
+    const { assert!(SLOTS - ACTIVE_SLOTS == 4063) };
     let most = SLOTS - ACTIVE_SLOTS;
     if decoys > most {
         return Err(value(format!("decoys is {decoys}; an epoch has {most}")));

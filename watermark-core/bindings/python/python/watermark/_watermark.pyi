@@ -7,19 +7,33 @@ from typing import Any, Literal, NoReturn, TypeAlias, final
 import numpy as np
 from numpy.typing import NDArray
 
+__all__ = [
+    "Coins",
+    "Decision",
+    "Detection",
+    "Detector",
+    "Pool",
+    "Scheme",
+    "Session",
+    "__version__",
+    "built_in_profiles",
+    "distill",
+    "sample_rows",
+]
+
 __version__: str
 
-Ids: TypeAlias = NDArray[np.integer[Any]] | Sequence[int]
+_Ids: TypeAlias = NDArray[np.integer[Any]] | Sequence[int]
 """Token ids of one sequence: an integer array of one dimension, or a list."""
-IdRows: TypeAlias = NDArray[np.integer[Any]] | Sequence[Sequence[int]]
+_IdRows: TypeAlias = NDArray[np.integer[Any]] | Sequence[Sequence[int]]
 """Rows of token ids. ``uint32`` arrays are not copied."""
-Logits: TypeAlias = NDArray[np.float32]
-Key: TypeAlias = bytes | bytearray | memoryview
-Profile: TypeAlias = str | dict[str, Any] | PathLike[str]
+_Logits: TypeAlias = NDArray[np.float32]
+_Key: TypeAlias = bytes | bytearray | memoryview
+_Profile: TypeAlias = str | dict[str, Any] | PathLike[str]
 """A built-in name, JSON text, its dictionary, or the path of a JSON file."""
-Reason: TypeAlias = Literal["disabled", "greedy", "partial_context", "repeated_context", "low_entropy", "budget"]
-Lane: TypeAlias = Literal["green", "gumbel", "tournament", "auxiliary"]
-VerdictName: TypeAlias = Literal["rejected", "not-rejected", "insufficient-evidence"]
+_Reason: TypeAlias = Literal["disabled", "greedy", "partial_context", "repeated_context", "low_entropy", "budget"]
+_Lane: TypeAlias = Literal["green", "gumbel", "tournament", "auxiliary"]
+_VerdictName: TypeAlias = Literal["rejected", "not-rejected", "insufficient-evidence"]
 
 def built_in_profiles() -> list[str]:
     """The names of the built-in profiles, the default first."""
@@ -46,11 +60,11 @@ class Scheme:
 
     def __new__(
         cls,
-        profile: Profile,
+        profile: _Profile,
         *,
         key_file: str | PathLike[str] | None = None,
-        key_line: Key | None = None,
-        slot_key: Key | None = None,
+        key_line: _Key | None = None,
+        slot_key: _Key | None = None,
         epoch: str | None = None,
         slot: int | None = None,
         account: int = 0,
@@ -83,23 +97,23 @@ class Scheme:
     def preserves_distribution(self) -> bool:
         """Whether one token under a random key keeps the candidates' distribution."""
     def fill_masks(
-        self, windows: IdRows, vocab_size: int, *, out: NDArray[np.uint32] | None = None
+        self, windows: _IdRows, vocab_size: int, *, out: NDArray[np.uint32] | None = None
     ) -> NDArray[np.uint32]:
         """The green tokens of every window as bits, ``[rows, ceil(vocab_size / 32)]``: token ``32 i + j`` is bit ``j`` of
         word ``i``. Bits beyond the vocabulary are 0. With ``out`` it is filled and returned."""
-    def bias_(self, logits: Logits, windows: IdRows, *, pool: Pool | None = None) -> None:
+    def bias_(self, logits: _Logits, windows: _IdRows, *, pool: Pool | None = None) -> None:
         """Adds the green list's bonus to every row of ``logits`` ``[rows, vocabulary]``, in place."""
     def select(
-        self, probabilities: Logits, windows: IdRows, coins: Coins, *, tokens: IdRows | None = None
+        self, probabilities: _Logits, windows: _IdRows, coins: Coins, *, tokens: _IdRows | None = None
     ) -> NDArray[np.uint32]:
         """The index of the chosen candidate of every row. ``probabilities`` ``[rows, candidates]`` need not sum to 1;
         without ``tokens`` candidate i is token i."""
-    def scores(self, windows: IdRows, tokens: Ids) -> NDArray[np.uint64]:
+    def scores(self, windows: _IdRows, tokens: _Ids) -> NDArray[np.uint64]:
         """The score of one token in each window, in units of the null law's lattice."""
-    def row_seeds(self, windows: IdRows) -> NDArray[np.uint8]:
+    def row_seeds(self, windows: _IdRows) -> NDArray[np.uint8]:
         """The seeds of every window's row, ``[rows, seeds, 32]``: for other implementations of the keyed function. A seed
         gives one window's coins away, and no other's."""
-    def words(self, windows: IdRows, count: int, *, lane: Lane) -> NDArray[np.uint32]:
+    def words(self, windows: _IdRows, count: int, *, lane: _Lane) -> NDArray[np.uint32]:
         """The first words of every window's row, ``[rows, seeds, count]``: for other implementations."""
     def __copy__(self) -> Scheme: ...
     def __deepcopy__(self, _memo: Any) -> Scheme: ...
@@ -119,7 +133,7 @@ class Decision:
     def token(self) -> int | None:
         """The chosen token."""
     @property
-    def reason(self) -> Reason | None:
+    def reason(self) -> _Reason | None:
         """Why the position is left to ordinary sampling."""
 
 @final
@@ -142,20 +156,20 @@ class Session:
     """Whether positions are marked from here on."""
     budget: int | None
     """At most so many marked tokens."""
-    def decide(self, probabilities: Logits, tokens: Ids | None = None, *, temperature: float = 1.0) -> Decision:
+    def decide(self, probabilities: _Logits, tokens: _Ids | None = None, *, temperature: float = 1.0) -> Decision:
         """The next token's candidate, or the reason to sample ordinarily. The candidates are what temperature and
         truncation leave; ``temperature`` only says whether decoding is greedy."""
     def mark_(
-        self, logits: Logits, *, temperature: float = 1.0, top_p: float = 1.0, top_k: int = 0
+        self, logits: _Logits, *, temperature: float = 1.0, top_p: float = 1.0, top_k: int = 0
     ) -> Decision:
         """Writes the decision into one row of logits, in place: a green list's bonus, or minus infinity everywhere but at
         the chosen token. A position that is not marked is left as it is.
 
         The parameters are those that the engine has still to apply: a mark that chooses a token applies them first, and a
         green list multiplies its bonus by the temperature (0, greedy decoding, takes the bonus as well)."""
-    def sample(self, logits: Logits, *, temperature: float = 1.0, top_p: float = 1.0, top_k: int = 0) -> int:
+    def sample(self, logits: _Logits, *, temperature: float = 1.0, top_p: float = 1.0, top_k: int = 0) -> int:
         """A whole step: logits to token, marked or sampled ordinarily, and accepted."""
-    def accept(self, token: int, outcome: Decision | Reason | Literal["marked"]) -> None:
+    def accept(self, token: int, outcome: Decision | _Reason | Literal["marked"]) -> None:
         """Appends the token that the engine took, with how it came about."""
     def rollback(self, tokens: int) -> None:
         """Takes back the last tokens accepted. Coins are not taken back."""
@@ -179,7 +193,7 @@ class Session:
 
 def sample_rows(
     sessions: Sequence[Session],
-    logits: Logits,
+    logits: _Logits,
     *,
     temperature: float = 1.0,
     top_p: float = 1.0,
@@ -193,9 +207,9 @@ class Detector:
     """Reads text: every (window, token) cell counts once, over everything that was pushed."""
 
     def __new__(cls, scheme: Scheme, *, alpha: float = 1e-5, min_cells: int = 50) -> Detector: ...
-    def exclude(self, prompt: Ids) -> None:
+    def exclude(self, prompt: _Ids) -> None:
         """Leaves out every window of a prompt, in all answers. Comes before the first answer."""
-    def push(self, tokens: Ids) -> None:
+    def push(self, tokens: _Ids) -> None:
         """Takes in the tokens of one answer, without its prompt."""
     def result(self) -> Detection:
         """The test of everything so far. Its p holds for one look that was planned; who looks often and stops when it
@@ -255,17 +269,17 @@ class Detection:
         """Everything, for JSON."""
 
 def distill(
-    profile: Profile,
-    suspect: Sequence[Ids],
+    profile: _Profile,
+    suspect: Sequence[_Ids],
     *,
     key_file: str | PathLike[str] | None = None,
-    key_line: Key | None = None,
+    key_line: _Key | None = None,
     epoch: str | None = None,
     slot: int | None = None,
-    prompts: Sequence[Ids] | None = None,
+    prompts: Sequence[_Ids] | None = None,
     sources: Sequence[int] | None = None,
-    control: Sequence[Ids] | None = None,
-    corpus: Sequence[Ids] | None = None,
+    control: Sequence[_Ids] | None = None,
+    corpus: Sequence[_Ids] | None = None,
     decoys: int = 4063,
     tests: Sequence[str] | None = None,
     two_sided: bool = False,
