@@ -3,7 +3,7 @@
 use std::io;
 
 use pyo3::PyErr;
-use pyo3::exceptions::{PyPermissionError, PyTypeError, PyValueError};
+use pyo3::exceptions::{PyFileExistsError, PyPermissionError, PyTypeError, PyValueError};
 use watermark_core::key::KeyFileError;
 
 /// A value that cannot be used.
@@ -26,6 +26,7 @@ pub(crate) fn key_file(error: &KeyFileError) -> PyErr {
     let message = error.to_string();
     match error {
         KeyFileError::Io { source, .. } => system(source.kind(), message),
+        KeyFileError::Exists(_) => PyFileExistsError::new_err(message),
         KeyFileError::OpenToOthers { .. } | KeyFileError::OtherOwner(_) => {
             PyPermissionError::new_err(message)
         }

@@ -4,7 +4,9 @@ use std::path::PathBuf;
 
 use pyo3::prelude::*;
 use pyo3::types::{PyByteArray, PyBytes, PyDict, PyMemoryView, PyString};
-use watermark_core::key::{ACTIVE_SLOTS, Epoch, MasterKey, SecretKey, SlotKey, read_key_file};
+use watermark_core::key::{
+    ACTIVE_SLOTS, Epoch, MasterKey, SecretKey, SlotKey, read_key_file, write_key_file,
+};
 use watermark_core::profile::{BUILT_IN, Profile};
 use zeroize::Zeroizing;
 
@@ -14,6 +16,17 @@ use crate::error::{key_file, system, value, wrong_type};
 #[pyfunction]
 pub(crate) fn built_in_profiles() -> Vec<&'static str> {
     BUILT_IN.to_vec()
+}
+
+/// Draws a master key from the system's generator and writes it to a new file of mode 600; the key's public name.
+#[pyfunction]
+pub(crate) fn new_master_key(py: Python<'_>, path: PathBuf) -> PyResult<String> {
+    let drawn = py.import("os")?.call_method1("urandom", (32,))?;
+    let mut bytes = Zeroizing::new([0; 32]);
+    bytes.copy_from_slice(drawn.cast::<PyBytes>()?.as_bytes());
+    let master = MasterKey::from_bytes(*bytes);
+    write_key_file(&path, &master.to_line()).map_err(|error| key_file(&error))?;
+    Ok(master.id().to_string())
 }
 
 /// Where a key comes from; exactly one is given.

@@ -33,7 +33,7 @@ mod _watermark {
     #[pymodule_export]
     use crate::distill::distill;
     #[pymodule_export]
-    use crate::keys::built_in_profiles;
+    use crate::keys::{built_in_profiles, new_master_key};
     #[pymodule_export]
     use crate::scheme::Scheme;
     #[pymodule_export]

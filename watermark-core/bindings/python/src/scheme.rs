@@ -10,7 +10,7 @@ use pyo3::prelude::*;
 use watermark_core::batch::bias_rows;
 use watermark_core::candidates::Candidates;
 use watermark_core::prf::{Lane, Slot};
-use watermark_core::profile::{Mark, Profile};
+use watermark_core::profile::{Function, Mark, Profile};
 use watermark_core::scheme::{Biaser, Row};
 
 use crate::arrays::{floats, floats_mut, id_rows, ids, in_one_piece, windows, words_mut};
@@ -32,6 +32,16 @@ impl Scheme {
                 self.mark.profile().id
             ))
         })
+    }
+
+    /// Refuses to give out the inside of another engine's function.
+    fn check_function(&self) -> PyResult<()> {
+        match self.mark.profile().function {
+            Function::Wmk1 => Ok(()),
+            other => Err(value(format!(
+                "seeds and words are those of function wmk1, and this profile has `{other}`"
+            ))),
+        }
     }
 
     fn check_width(&self, windows: ndarray::ArrayView2<'_, u32>) -> PyResult<()> {
@@ -289,6 +299,7 @@ impl Scheme {
         py: Python<'py>,
         windows: &Bound<'py, PyAny>,
     ) -> PyResult<Bound<'py, PyArray3<u8>>> {
+        self.check_function()?;
         let windows = self::windows(windows)?;
         let windows = windows.view();
         self.check_width(windows)?;
@@ -317,6 +328,7 @@ impl Scheme {
         count: usize,
         lane: &str,
     ) -> PyResult<Bound<'py, PyArray3<u32>>> {
+        self.check_function()?;
         let lane = match lane {
             "green" => Lane::Green,
             "gumbel" => Lane::Gumbel,

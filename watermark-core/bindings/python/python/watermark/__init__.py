@@ -20,6 +20,7 @@ from ._watermark import (
     __version__,
     built_in_profiles,
     distill,
+    new_master_key,
     sample_rows,
 )
 
@@ -34,5 +35,6 @@ __all__ = [
     "__version__",
     "built_in_profiles",
     "distill",
+    "new_master_key",
     "sample_rows",
 ]

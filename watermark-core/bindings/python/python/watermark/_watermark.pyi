@@ -18,6 +18,7 @@ __all__ = [
     "__version__",
     "built_in_profiles",
     "distill",
+    "new_master_key",
     "sample_rows",
 ]
 
@@ -37,6 +38,9 @@ _VerdictName: TypeAlias = Literal["rejected", "not-rejected", "insufficient-evid
 
 def built_in_profiles() -> list[str]:
     """The names of the built-in profiles, the default first."""
+
+def new_master_key(path: str | PathLike[str]) -> str:
+    """Draws a master key and writes it to a new file of mode 600; returns the key's public name."""
 
 @final
 class Pool:
