@@ -131,6 +131,17 @@ pub(crate) enum Key {
         #[arg(long)]
         out: PathBuf,
     },
+    /// Write an engine's own configuration of a mark, so that it writes what is read here. It holds the key.
+    EngineConfig {
+        #[command(flatten)]
+        key: KeyArgs,
+        /// A profile of another engine: a built-in one or a file.
+        #[arg(long, value_name = "NAME|FILE.json")]
+        profile: String,
+        /// The file, mode 0600; it must not exist.
+        #[arg(long)]
+        out: PathBuf,
+    },
 }
 
 #[derive(Args)]

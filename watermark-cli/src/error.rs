@@ -32,8 +32,9 @@ pub(crate) enum CliError {
     #[error("profile {name}: {source}")]
     Profile { name: String, source: ProfileError },
     #[error(
-        "profile `{name}` is neither a built-in one nor a file; built in are: {known}",
-        known = watermark_core::profile::BUILT_IN.join(", ")
+        "profile `{name}` is neither a built-in one nor a file; built in are: {known}; of other engines: {others}",
+        known = watermark_core::profile::BUILT_IN.join(", "),
+        others = watermark_core::profile::COMPATIBLE.join(", ")
     )]
     UnknownProfile { name: String },
     #[error(transparent)]
@@ -71,6 +72,10 @@ pub(crate) enum CliError {
         "--decoys needs the master key: decoys are unused slots of its epoch, which a slot key cannot make; give the master key file, or --decoys 0"
     )]
     DecoysNeedMaster,
+    #[error(
+        "the key file holds another engine's key, which has no epoch and no slots; leave --epoch and --slot out"
+    )]
+    EngineKeyHasNoSlots,
     #[error("the suspect's reading of the logs: {0}")]
     Reading(Mismatch),
     #[error("{}: {source}", path.display())]
@@ -104,6 +109,7 @@ impl CliError {
             | Self::SlotMismatch { .. }
             | Self::TooManyDecoys { .. }
             | Self::DecoysNeedMaster
+            | Self::EngineKeyHasNoSlots
             | Self::Sampling(_)
             | Self::Key(KeyFileError::Exists(_)) => 2,
             Self::Key(KeyFileError::Io { .. }) | Self::Io { .. } => 1,

@@ -2,7 +2,10 @@
 
 use std::path::Path;
 
-use watermark_core::key::{ACTIVE_SLOTS, Epoch, SecretKey, SlotKey, read_key_file, read_key_from};
+use watermark_core::key::{
+    ACTIVE_SLOTS, AnyKey, EngineKey, Epoch, SecretKey, SlotKey, read_any_key_file,
+    read_any_key_from, read_key_file, read_key_from,
+};
 use watermark_core::profile::{Mark, Profile};
 use watermark_core::text::HfTokenizer;
 
@@ -15,8 +18,25 @@ pub(crate) struct Keys {
     pub(crate) master: Option<watermark_core::key::MasterKey>,
 }
 
-/// Reads a key file; `-` is standard input.
-pub(crate) fn read_key(path: &Path) -> Result<SecretKey, CliError> {
+/// What a mark is bound to.
+pub(crate) enum Held {
+    /// A key of ours.
+    Ours(Keys),
+    /// Another engine's, as it is configured there.
+    Engine(EngineKey),
+}
+
+/// Reads a key file of either kind; `-` is standard input.
+pub(crate) fn read_any_key(path: &Path) -> Result<AnyKey, CliError> {
+    Ok(if path == Path::new("-") {
+        read_any_key_from(std::io::stdin(), Path::new("standard input"))?
+    } else {
+        read_any_key_file(path)?
+    })
+}
+
+/// The same for a key of ours.
+fn read_key(path: &Path) -> Result<SecretKey, CliError> {
     Ok(if path == Path::new("-") {
         read_key_from(std::io::stdin(), Path::new("standard input"))?
     } else {
@@ -26,7 +46,22 @@ pub(crate) fn read_key(path: &Path) -> Result<SecretKey, CliError> {
 
 impl KeyArgs {
     pub(crate) fn read(&self) -> Result<Keys, CliError> {
-        match read_key(&self.key_file)? {
+        self.slot_of(read_key(&self.key_file)?)
+    }
+
+    /// A key of ours or of another engine.
+    pub(crate) fn read_any(&self) -> Result<Held, CliError> {
+        match read_any_key(&self.key_file)? {
+            AnyKey::Secret(key) => Ok(Held::Ours(self.slot_of(key)?)),
+            AnyKey::Engine(_) if self.epoch.is_some() || self.slot.is_some() => {
+                Err(CliError::EngineKeyHasNoSlots)
+            }
+            AnyKey::Engine(key) => Ok(Held::Engine(key)),
+        }
+    }
+
+    fn slot_of(&self, key: SecretKey) -> Result<Keys, CliError> {
+        match key {
             SecretKey::Master(master) => {
                 let epoch = Epoch::new(self.epoch.as_deref().unwrap_or("e1"))?;
                 let index = self.slot.unwrap_or(0);
@@ -85,9 +120,36 @@ pub(crate) fn tokenizer(path: Option<&Path>) -> Result<HfTokenizer, CliError> {
 
 /// A mark with its key and tokenizer.
 pub(crate) struct Context {
-    pub(crate) keys: Keys,
+    pub(crate) held: Held,
     pub(crate) mark: Mark,
     pub(crate) tokenizer: HfTokenizer,
+}
+
+impl Context {
+    /// The mark under so many keys that nobody used: sealed slots of the epoch, or, where the key is another engine's,
+    /// keys of the same form that anyone can make.
+    pub(crate) fn decoys(&self, count: usize) -> Result<Vec<Mark>, CliError> {
+        if count == 0 {
+            return Ok(Vec::new());
+        }
+        let profile = self.mark.profile();
+        let marks: Result<Vec<Mark>, _> = match &self.held {
+            Held::Engine(_) => profile.engine_decoys(count),
+            Held::Ours(Keys { master: None, .. }) => return Err(CliError::DecoysNeedMaster),
+            Held::Ours(Keys {
+                slot,
+                master: Some(master),
+            }) => master
+                .decoys(&slot.label().epoch)
+                .take(count)
+                .map(|slot| profile.bind(&slot))
+                .collect(),
+        };
+        marks.map_err(|source| CliError::Profile {
+            name: profile.id.clone(),
+            source,
+        })
+    }
 }
 
 impl MarkArgs {
@@ -99,10 +161,14 @@ impl MarkArgs {
         let profile = profile(&self.profile)?;
         let tokenizer = tokenizer(self.tokenizer.as_deref())?;
         profile.check_tokenizer(&tokenizer).map_err(wrap)?;
-        let keys = self.key.read()?;
-        let mark = profile.bind(&keys.slot).map_err(wrap)?;
+        let held = self.key.read_any()?;
+        let mark = match &held {
+            Held::Ours(keys) => profile.bind(&keys.slot),
+            Held::Engine(key) => profile.bind_engine(key),
+        }
+        .map_err(wrap)?;
         Ok(Context {
-            keys,
+            held,
             mark,
             tokenizer,
         })

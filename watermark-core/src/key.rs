@@ -13,12 +13,16 @@ use hmac::{Hmac, KeyInit, Mac};
 use sha2::{Digest, Sha256};
 use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
+mod config;
 mod engine;
 mod file;
 mod line;
 
 pub use engine::{ENGINE_KEY_SCHEMA, EngineKey, EngineKeyError};
-pub use file::{KeyFileError, read_key_file, read_key_from, write_key_file};
+pub use file::{
+    AnyKey, KeyFileError, read_any_key_file, read_any_key_from, read_engine_key_file,
+    read_key_file, read_key_from, write_key_file,
+};
 pub use line::{KeyLineError, SecretKey};
 
 /// Slots of one epoch.

@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use watermark_core::detect::Sample;
 use watermark_core::profile::Mark;
 use watermark_core::verdict::{Policy, Verdict};
+use watermark_core::warning::Warning;
 use watermark_core::window::Exhibit;
 
 use crate::cli::{Detect, Format};
@@ -24,9 +25,13 @@ pub(super) fn run(arguments: &Detect) -> Result<ExitCode, CliError> {
         .map(|item| detection(mark, &item.name, std::slice::from_ref(item), &policy))
         .collect();
     let all = detection(mark, "all inputs", items, &policy);
+    let warning = Warning::of_function(mark);
     match arguments.format {
         Format::Human => {
             println!("profile {}, key {}", mark.profile().id, mark.key_id());
+            if let Some(warning) = &warning {
+                println!("note: {}; {}", warning.meaning(), warning.remedy());
+            }
             lines
                 .iter()
                 .chain([&all])
@@ -36,6 +41,7 @@ pub(super) fn run(arguments: &Detect) -> Result<ExitCode, CliError> {
             "type": "watermark.detections", "schema": 1,
             "profile": mark.profile(), "key": watermark_core::report::KeyInfo::of(mark),
             "policy": policy, "read": inputs.counts, "inputs": lines, "all": all,
+            "warnings": Vec::from_iter(warning),
         })),
         Format::Jsonl => lines.iter().chain([&all]).for_each(print_json),
     }

@@ -176,19 +176,7 @@ fn check(arguments: &Distill) -> Result<(), CliError> {
 }
 
 fn decoys(arguments: &Distill, context: &Context) -> Result<Vec<Mark>, CliError> {
-    match (&context.keys.master, arguments.decoys) {
-        (_, 0) => Ok(Vec::new()),
-        (None, _) => Err(CliError::DecoysNeedMaster),
-        (Some(master), count) => master
-            .decoys(&context.keys.slot.label().epoch)
-            .take(count)
-            .map(|slot| context.mark.profile().bind(&slot))
-            .collect::<Result<_, _>>()
-            .map_err(|source| CliError::Profile {
-                name: arguments.mark.profile.clone(),
-                source,
-            }),
-    }
+    context.decoys(arguments.decoys)
 }
 
 /// A dose curve from its file.

@@ -5,6 +5,7 @@ use std::io::IsTerminal;
 use std::process::ExitCode;
 
 use serde::Serialize;
+use watermark_core::scheme::NOT_KEYED;
 use watermark_core::text::Tokenizer;
 use watermark_core::window::{Exhibit, window};
 
@@ -34,6 +35,7 @@ enum Status {
     PartialContext,
     InPrompt,
     RepeatedCell,
+    NotKeyed,
 }
 
 pub(super) fn run(arguments: &Explain) -> Result<ExitCode, CliError> {
@@ -84,6 +86,8 @@ fn explain(context: &Context, item: &Item) -> Vec<Token> {
                     let row = scheme.row(window);
                     if one.counts().excluded > 0 {
                         (Status::InPrompt, None)
+                    } else if scheme.cell(&row, id) == NOT_KEYED {
+                        (Status::NotKeyed, None)
                     } else if !met.insert(scheme.cell(&row, id)) {
                         (Status::RepeatedCell, None)
                     } else {
@@ -111,6 +115,7 @@ fn line(token: &Token, chance: f64, colour: bool) -> String {
             if score > chance { "32" } else { "31" },
         ),
         (Status::PartialContext, _) => ("- partial context".to_owned(), "2"),
+        (Status::NotKeyed, _) => ("- the function has no key here".to_owned(), "2"),
         (Status::InPrompt, _) => ("- window stands in the prompt".to_owned(), "2"),
         _ => ("- cell met before".to_owned(), "2"),
     };

@@ -6,10 +6,10 @@ use std::path::{Path, PathBuf};
 
 use zeroize::Zeroizing;
 
-use super::{KeyLineError, SecretKey};
+use super::{EngineKey, EngineKeyError, KeyLineError, SecretKey};
 
-/// A key file is a few hundred bytes; anything larger is some other file.
-const MAX_LEN: u64 = 4096;
+/// A key file is a few hundred bytes, with 255 integers of an engine 6,000; anything larger is some other file.
+const MAX_LEN: u64 = 8192;
 
 /// Why a key file could not be read or written.
 #[derive(Debug, thiserror::Error)]
@@ -44,10 +44,89 @@ pub enum KeyFileError {
         /// What is wrong with the line.
         source: KeyLineError,
     },
+    /// The content is an object, but not an engine's key.
+    #[error("key file {}: {source}", path.display())]
+    Engine {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with the object.
+        source: EngineKeyError,
+    },
+    /// The file holds an engine's key where a key of ours is needed, or the reverse.
+    #[error(
+        "key file {} holds {held}, and what is needed here is {wanted}", path.display()
+    )]
+    Kind {
+        /// The file.
+        path: PathBuf,
+        /// What it holds.
+        held: &'static str,
+        /// What is needed.
+        wanted: &'static str,
+    },
+}
+
+/// Any key that a key file can hold.
+#[derive(Debug)]
+pub enum AnyKey {
+    /// One of ours, as a line.
+    Secret(SecretKey),
+    /// An engine's, as a JSON object.
+    Engine(EngineKey),
+}
+
+/// What a file of each kind holds, for errors.
+const SECRET: &str = "a master or slot key";
+const ENGINE: &str = "the key of another engine";
+
+impl AnyKey {
+    fn parse(text: &str, path: &Path) -> Result<Self, KeyFileError> {
+        if text.trim_start().starts_with('{') {
+            let key = EngineKey::from_json(text).map_err(|source| KeyFileError::Engine {
+                path: path.to_owned(),
+                source,
+            })?;
+            return Ok(Self::Engine(key));
+        }
+        let key = SecretKey::from_line(text).map_err(|source| KeyFileError::Content {
+            path: path.to_owned(),
+            source,
+        })?;
+        Ok(Self::Secret(key))
+    }
+
+    /// The key, if it is one of ours.
+    fn secret(self, path: &Path) -> Result<SecretKey, KeyFileError> {
+        match self {
+            Self::Secret(key) => Ok(key),
+            Self::Engine(_) => Err(KeyFileError::Kind {
+                path: path.to_owned(),
+                held: ENGINE,
+                wanted: SECRET,
+            }),
+        }
+    }
+
+    /// The key, if it is an engine's.
+    fn engine(self, path: &Path) -> Result<EngineKey, KeyFileError> {
+        match self {
+            Self::Engine(key) => Ok(key),
+            Self::Secret(_) => Err(KeyFileError::Kind {
+                path: path.to_owned(),
+                held: SECRET,
+                wanted: ENGINE,
+            }),
+        }
+    }
 }
 
 /// Reads the key of an open source, for example standard input; `name` is used in errors.
 pub fn read_key_from(source: impl Read, name: &Path) -> Result<SecretKey, KeyFileError> {
+    read_any_key_from(source, name)?.secret(name)
+}
+
+/// The same for a key of either kind.
+pub fn read_any_key_from(source: impl Read, name: &Path) -> Result<AnyKey, KeyFileError> {
     let io_error = |source| KeyFileError::Io {
         path: name.to_owned(),
         source,
@@ -62,11 +141,21 @@ pub fn read_key_from(source: impl Read, name: &Path) -> Result<SecretKey, KeyFil
         .read_to_end(&mut bytes)
         .map_err(io_error)?;
     let line = core::str::from_utf8(&bytes).map_err(|_| content_error(KeyLineError::NotAKey))?;
-    SecretKey::from_line(line).map_err(content_error)
+    AnyKey::parse(line, name)
 }
 
 /// Reads a key file, and refuses one that group or others can read or that another user owns.
 pub fn read_key_file(path: &Path) -> Result<SecretKey, KeyFileError> {
+    read_any_key_file(path)?.secret(path)
+}
+
+/// The same for an engine's key.
+pub fn read_engine_key_file(path: &Path) -> Result<EngineKey, KeyFileError> {
+    read_any_key_file(path)?.engine(path)
+}
+
+/// The same for a key of either kind.
+pub fn read_any_key_file(path: &Path) -> Result<AnyKey, KeyFileError> {
     let io_error = |source| KeyFileError::Io {
         path: path.to_owned(),
         source,
@@ -74,7 +163,7 @@ pub fn read_key_file(path: &Path) -> Result<SecretKey, KeyFileError> {
     let file = File::open(path).map_err(io_error)?;
     // The opened file is what is checked, so that it cannot be exchanged in between.
     check_access(&file, path)?;
-    read_key_from(file, path)
+    read_any_key_from(file, path)
 }
 
 #[cfg(unix)]
@@ -147,6 +236,30 @@ mod tests {
             write_key_file(&path, &master.to_line()),
             Err(KeyFileError::Exists(_))
         ));
+    }
+
+    #[test]
+    fn an_engines_key_is_read_under_the_same_rules() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("vllm.key");
+        let json = r#"{"schema":"watermark.engine-key/1","function":"vllm","key":"7777777"}"#;
+        write_key_file(&path, json).unwrap();
+        assert!(matches!(read_any_key_file(&path), Ok(AnyKey::Engine(_))));
+        assert_eq!(read_engine_key_file(&path).unwrap().count(), 1);
+        let error = read_key_file(&path).unwrap_err();
+        assert!(matches!(error, KeyFileError::Kind { .. }), "{error}");
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o644)).unwrap();
+        let error = read_engine_key_file(&path).unwrap_err();
+        assert!(matches!(error, KeyFileError::OpenToOthers { .. }));
+        let bad = dir.path().join("bad.key");
+        write_key_file(&bad, &json.replace("\"7777777\"", "7777777.5")).unwrap();
+        let error = read_engine_key_file(&bad).unwrap_err();
+        assert!(error.to_string().contains("as a string"), "{error}");
+        assert!(!format!("{error} {error:?}").contains("7777777"), "{error}");
+        let ours = dir.path().join("ours.key");
+        write_key_file(&ours, &MasterKey::from_bytes([9; 32]).to_line()).unwrap();
+        let error = read_engine_key_file(&ours).unwrap_err();
+        assert!(error.to_string().contains("master"), "{error}");
     }
 
     #[test]
