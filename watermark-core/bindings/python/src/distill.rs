@@ -7,7 +7,6 @@ use pyo3::prelude::*;
 use watermark_core::detect::TestId;
 use watermark_core::distill::{self as core, Distillation};
 use watermark_core::key::{ACTIVE_SLOTS, SLOTS};
-use watermark_core::profile::Mark;
 use watermark_core::verdict::Verdict;
 use watermark_core::window::Exhibit;
 
@@ -60,7 +59,7 @@ pub(crate) fn distill<'py>(
             .collect::<PyResult<Vec<_>>>()
     });
     let tests = tests.transpose()?;
-    let keys = KeySource {
+    let key = KeySource {
         file: key_file,
         line: key_line,
         slot_key: None,
@@ -81,21 +80,8 @@ pub(crate) fn distill<'py>(
             suspect.len()
         )));
     }
-    let mark = profile.bind(&keys.slot).map_err(value)?;
-    let decoys: Vec<Mark> = match (&keys.master, decoys) {
-        (_, 0) => Vec::new(),
-        (None, _) => {
-            return Err(value(
-                "decoys are made from the master key, and this is a slot key; pass decoys=0, or the master's file",
-            ));
-        }
-        (Some(master), count) => {
-            let slots = master.decoys(&keys.slot.label().epoch).take(count as usize);
-            slots
-                .map(|slot| profile.bind(&slot).map_err(value))
-                .collect::<PyResult<_>>()?
-        }
-    };
+    let mark = key.bind(&profile, 0)?;
+    let decoys = key.decoys(&profile, decoys as usize)?;
     let result = py.detach(|| {
         let exhibit = |texts: &[Vec<u32>], sources: Option<&[u32]>| {
             let mut exhibit = Exhibit::new(mark.scheme().context_width());

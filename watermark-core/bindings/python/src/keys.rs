@@ -5,9 +5,10 @@ use std::path::PathBuf;
 use pyo3::prelude::*;
 use pyo3::types::{PyByteArray, PyBytes, PyDict, PyMemoryView, PyString};
 use watermark_core::key::{
-    ACTIVE_SLOTS, Epoch, MasterKey, SecretKey, SlotKey, read_key_file, write_key_file,
+    ACTIVE_SLOTS, AnyKey, EngineKey, Epoch, MasterKey, SecretKey, SlotKey, read_any_key_file,
+    write_key_file,
 };
-use watermark_core::profile::{BUILT_IN, Profile};
+use watermark_core::profile::{BUILT_IN, Mark, Profile};
 use zeroize::Zeroizing;
 
 use crate::error::{key_file, system, value, wrong_type};
@@ -38,22 +39,65 @@ pub(crate) struct KeySource<'a, 'py> {
     pub(crate) slot: Option<u32>,
 }
 
-/// A key as asked for: one slot, and the master where there is one.
-pub(crate) struct Keys {
-    pub(crate) slot: SlotKey,
-    pub(crate) master: Option<MasterKey>,
+/// What a mark is bound to.
+pub(crate) enum Held {
+    /// A key of ours: one slot, and the master where there is one.
+    Ours {
+        slot: SlotKey,
+        master: Option<MasterKey>,
+    },
+    /// Another engine's, as it is configured there.
+    Engine(EngineKey),
+}
+
+impl Held {
+    /// The mark of a profile under this key.
+    pub(crate) fn bind(&self, profile: &Profile, account: u32) -> PyResult<Mark> {
+        match self {
+            Self::Ours { slot, .. } => profile.bind_account(slot, account).map_err(value),
+            Self::Engine(_) if account != 0 => Err(value(
+                "another engine's key has no accounts; leave account= out",
+            )),
+            Self::Engine(key) => profile.bind_engine(key).map_err(value),
+        }
+    }
+
+    /// The mark under so many keys that nobody used.
+    pub(crate) fn decoys(&self, profile: &Profile, count: usize) -> PyResult<Vec<Mark>> {
+        match self {
+            _ if count == 0 => Ok(Vec::new()),
+            Self::Engine(_) => profile.engine_decoys(count).map_err(value),
+            Self::Ours { master: None, .. } => Err(value(
+                "decoys are made from the master key, and this is a slot key; pass decoys=0, or the master's file",
+            )),
+            Self::Ours {
+                slot,
+                master: Some(master),
+            } => {
+                let slots = master.decoys(&slot.label().epoch).take(count);
+                slots
+                    .map(|slot| profile.bind(&slot).map_err(value))
+                    .collect()
+            }
+        }
+    }
 }
 
 impl KeySource<'_, '_> {
-    pub(crate) fn read(self) -> PyResult<Keys> {
-        let epoch = self.epoch.map(Epoch::new).transpose().map_err(value)?;
-        let secret = match (self.file, self.line, self.slot_key) {
-            (Some(path), None, None) => read_key_file(&path).map_err(|error| key_file(&error))?,
+    pub(crate) fn read(self) -> PyResult<Held> {
+        let key = match (&self.file, self.line, self.slot_key) {
+            (Some(path), None, None) => {
+                read_any_key_file(path).map_err(|error| key_file(&error))?
+            }
             (None, Some(line), None) => {
                 let bytes = bytes("key_line", line)?;
                 // Bytes that are no text are no key either.
                 let line = str::from_utf8(&bytes).unwrap_or("");
-                SecretKey::from_line(line).map_err(|error| value(format!("key_line: {error}")))?
+                if line.trim_start().starts_with('{') {
+                    AnyKey::Engine(EngineKey::from_json(line).map_err(of_line)?)
+                } else {
+                    AnyKey::Secret(SecretKey::from_line(line).map_err(of_line)?)
+                }
             }
             (None, None, Some(key)) => {
                 let bytes = bytes("slot_key", key)?;
@@ -63,12 +107,8 @@ impl KeySource<'_, '_> {
                         bytes.len()
                     ))
                 })?;
-                let epoch = match epoch {
-                    Some(epoch) => epoch,
-                    None => Epoch::new("e1").map_err(value)?,
-                };
-                let slot = SlotKey::from_parts(bytes, epoch, self.slot.unwrap_or(0));
-                return Ok(Keys { slot, master: None });
+                let slot = SlotKey::from_parts(bytes, self.epoch()?, self.slot.unwrap_or(0));
+                return Ok(Held::Ours { slot, master: None });
             }
             _ => {
                 return Err(wrong_type(
@@ -76,12 +116,8 @@ impl KeySource<'_, '_> {
                 ));
             }
         };
-        match secret {
-            SecretKey::Master(master) => {
-                let epoch = match epoch {
-                    Some(epoch) => epoch,
-                    None => Epoch::new("e1").map_err(value)?,
-                };
+        match key {
+            AnyKey::Secret(SecretKey::Master(master)) => {
                 let index = self.slot.unwrap_or(0);
                 if index >= ACTIVE_SLOTS {
                     return Err(value(format!(
@@ -89,14 +125,16 @@ impl KeySource<'_, '_> {
                         ACTIVE_SLOTS - 1
                     )));
                 }
-                Ok(Keys {
-                    slot: master.slot(&epoch, index),
+                Ok(Held::Ours {
+                    slot: master.slot(&self.epoch()?, index),
                     master: Some(master),
                 })
             }
-            SecretKey::Slot(slot) => {
+            AnyKey::Secret(SecretKey::Slot(slot)) => {
                 let label = slot.label();
-                let other = epoch.is_some_and(|epoch| epoch != label.epoch)
+                let other = self
+                    .epoch
+                    .is_some_and(|epoch| epoch != label.epoch.as_str())
                     || self.slot.is_some_and(|index| index != label.index);
                 if other {
                     return Err(value(format!(
@@ -104,10 +142,22 @@ impl KeySource<'_, '_> {
                         label.epoch, label.index
                     )));
                 }
-                Ok(Keys { slot, master: None })
+                Ok(Held::Ours { slot, master: None })
             }
+            AnyKey::Engine(_) if self.epoch.is_some() || self.slot.is_some() => Err(value(
+                "another engine's key has no slots; leave epoch= and slot= out",
+            )),
+            AnyKey::Engine(key) => Ok(Held::Engine(key)),
         }
     }
+
+    fn epoch(&self) -> PyResult<Epoch> {
+        Epoch::new(self.epoch.unwrap_or("e1")).map_err(value)
+    }
+}
+
+fn of_line(error: impl std::fmt::Display) -> PyErr {
+    value(format!("key_line: {error}"))
 }
 
 fn bytes(what: &str, given: &Bound<'_, PyAny>) -> PyResult<Zeroizing<Vec<u8>>> {

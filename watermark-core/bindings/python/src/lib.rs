@@ -7,6 +7,7 @@
 //! session   one sequence being written, and its coins
 //! detector  tokens of a suspect -> numbers and a verdict
 //! distill   a whole distillation test -> report
+//! engines   keys and configurations for engines that make marks themselves
 //! ```
 //!
 //! Every call that works on arrays releases the interpreter lock. Numbers are those of `watermark-core`; nothing is
@@ -16,6 +17,7 @@ mod arrays;
 mod coins;
 mod detector;
 mod distill;
+mod engines;
 mod error;
 mod keys;
 mod scheme;
@@ -32,6 +34,8 @@ mod _watermark {
     use crate::detector::{Detection, Detector};
     #[pymodule_export]
     use crate::distill::distill;
+    #[pymodule_export]
+    use crate::engines::{compatible_profiles, write_engine_config, write_engine_key};
     #[pymodule_export]
     use crate::keys::{built_in_profiles, new_master_key};
     #[pymodule_export]

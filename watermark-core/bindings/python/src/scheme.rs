@@ -74,7 +74,7 @@ impl Scheme {
         account: u32,
     ) -> PyResult<Self> {
         let profile: Profile = self::profile(profile)?;
-        let keys = KeySource {
+        let key = KeySource {
             file: key_file,
             line: key_line,
             slot_key,
@@ -82,7 +82,7 @@ impl Scheme {
             slot,
         }
         .read()?;
-        let mark = profile.bind_account(&keys.slot, account).map_err(value)?;
+        let mark = key.bind(&profile, account)?;
         Ok(Self {
             mark: Arc::new(mark),
         })

@@ -17,9 +17,12 @@ __all__ = [
     "Session",
     "__version__",
     "built_in_profiles",
+    "compatible_profiles",
     "distill",
     "new_master_key",
     "sample_rows",
+    "write_engine_config",
+    "write_engine_key",
 ]
 
 __version__: str
@@ -38,6 +41,35 @@ _VerdictName: TypeAlias = Literal["rejected", "not-rejected", "insufficient-evid
 
 def built_in_profiles() -> list[str]:
     """The names of the built-in profiles, the default first."""
+
+def compatible_profiles() -> list[str]:
+    """The names of the profiles of other engines' marks."""
+
+def write_engine_config(
+    profile: _Profile,
+    path: str | PathLike[str],
+    *,
+    key_file: str | PathLike[str] | None = None,
+    key_line: _Key | None = None,
+    slot_key: _Key | None = None,
+    epoch: str | None = None,
+    slot: int | None = None,
+) -> str:
+    """Writes an engine's native configuration to a new file of mode 600; returns the public name of the key in it. A key
+    of ours stands for the engine's through its slot."""
+
+def write_engine_key(
+    profile: _Profile,
+    path: str | PathLike[str],
+    *,
+    key_file: str | PathLike[str] | None = None,
+    key_line: _Key | None = None,
+    slot_key: _Key | None = None,
+    epoch: str | None = None,
+    slot: int | None = None,
+) -> str:
+    """Writes an engine's key alone to a new file of mode 600, for a reader that is to have no slot key; returns its public
+    name."""
 
 def new_master_key(path: str | PathLike[str]) -> str:
     """Draws a master key and writes it to a new file of mode 600; returns the key's public name."""
@@ -58,7 +90,8 @@ class Coins:
 class Scheme:
     """A mark: profile and key. It never changes, holds the key, and shows only its public id.
 
-    The key comes from a file of mode 600, from the line of such a file as bytes, or from the 32 bytes of a slot key. A
+    The key comes from a file of mode 600, from the line (or object) of such a file as bytes, or from the 32 bytes of a slot
+    key. A
     master key is narrowed to one slot of one epoch (``"e1"`` and 0 if left out), and not kept.
     """
 
@@ -258,7 +291,7 @@ class Detection:
     def z(self) -> float:
         """Standard score: a figure, not the evidence."""
     @property
-    def verdict(self) -> VerdictName:
+    def verdict(self) -> _VerdictName:
         """On independence of text and key."""
     @property
     def explanation(self) -> str:
