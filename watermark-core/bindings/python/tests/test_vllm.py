@@ -224,6 +224,20 @@ def test_v2_a_prompt_in_pieces_has_no_output(configure) -> None:
         )
 
 
+def test_a_token_that_is_not_known_yet_leaves_its_row_alone(configure) -> None:
+    configure("gumbel-h2")
+    processor = Processor(vllm_config(), "cpu", False)
+    output = [1, 2, 3, -1]
+    processor.update_state(update(added=[(0, params(), [], output)]))
+    logits = flat_model()[None].copy()
+    processor.apply(logits)
+    assert (logits[0] == flat_model()).all() and len(processor.requests[0].row.session) == 0
+    output[3] = 4
+    processor.apply(logits)
+    assert np.isfinite(logits[0]).sum() == 1
+    assert processor.requests[0].row.session.tokens.tolist() == [1, 2, 3, 4]
+
+
 def test_greedy_requests_carry_a_green_list_and_nothing_else(configure) -> None:
     configure("gumbel-h2", enforced=False)
     processor = Processor(vllm_config(), "cpu", False)

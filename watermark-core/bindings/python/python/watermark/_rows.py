@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ._watermark import Decision, Scheme, Session
+
+Unmarked = Literal["disabled", "greedy"]
+"""Why an adapter leaves a row alone without asking its session."""
 
 GREEDY = 1e-5
 """Engines decode greedily at temperatures below this."""
@@ -25,7 +28,7 @@ class Row:
     def __init__(self, scheme: Scheme, *, seed: int | None = None, stream: int = 0) -> None:
         self.session = Session(scheme, seed=seed, stream=stream)
         self._decision: Decision | None = None
-        self._reason = "disabled"
+        self._reason: Unmarked = "disabled"
 
     def accept(self, token: int) -> None:
         """Takes in one token of the engine's; marked only if it is the one that was decided on."""
@@ -79,7 +82,7 @@ class Row:
             logits[:] = kept
         return decision
 
-    def skip(self, reason: str) -> None:
+    def skip(self, reason: Unmarked) -> None:
         """The next token is not marked, for this reason."""
         self._decision = None
         self._reason = reason

@@ -124,6 +124,10 @@ class Request:
 
     def mark(self, tokens: Sequence[int], logits: NDArray[np.float32], *, after_temperature: bool) -> bool:
         """Marks a row of logits in place, given the request's output so far; whether it changed."""
+        if len(tokens) > 0 and tokens[-1] < 0:
+            # Asynchronous scheduling writes -1 until a token is known; vLLM fills it in before it calls a processor.
+            self.row.skip("disabled")
+            return False
         self.row.follow(tokens)
         if self.off:
             self.row.skip("disabled")
@@ -203,7 +207,7 @@ class Processor(_V1, _V2):
             )
         self.config = config
         # V1 is given a device and whether memory is pinned, V2 the table of requests.
-        self._table = None if is_pin_memory is not None else second
+        self._table: Any = None if is_pin_memory is not None else second
         self.requests: dict[int, Request] = {}
         self._outputs: dict[int, Sequence[int]] = {}
         self._streams = 0
@@ -313,6 +317,6 @@ def _host_row(logits: Any, index: int) -> tuple[NDArray[np.float32], Any]:
 
 
 def _write_back(row: Any, host: NDArray[np.float32]) -> None:
-    import torch
+    import torch  # type: ignore[import-not-found, unused-ignore]
 
     row.copy_(torch.from_numpy(host))
