@@ -1,6 +1,8 @@
 //! WRITE: the state of one sequence, and the decision for its next token.
 
 use std::collections::HashSet;
+use std::ops::Deref;
+use std::sync::Arc;
 
 use rand_core::Rng;
 use serde::{Deserialize, Serialize};
@@ -62,13 +64,30 @@ struct Step {
     first_met: Option<u64>,
 }
 
+/// The mark of a session: borrowed, or kept alive by the session itself.
+#[derive(Clone, Debug)]
+enum Held<'m> {
+    Borrowed(&'m Mark),
+    Shared(Arc<Mark>),
+}
+
+impl Deref for Held<'_> {
+    type Target = Mark;
+    fn deref(&self) -> &Mark {
+        match self {
+            Self::Borrowed(mark) => mark,
+            Self::Shared(mark) => mark,
+        }
+    }
+}
+
 /// The mark's view of one sequence: its tokens since the prompt, and the windows met.
 ///
 /// [`decide`](Self::decide) changes nothing and may be asked any number of times;
 /// [`accept`](Self::accept) appends. A clone is an independent continuation (beams, drafts).
 #[derive(Clone, Debug)]
 pub struct Session<'m> {
-    mark: &'m Mark,
+    mark: Held<'m>,
     enabled: bool,
     budget: Option<u64>,
     tokens: Vec<u32>,
@@ -79,9 +98,21 @@ pub struct Session<'m> {
     marked: u64,
 }
 
+impl Session<'static> {
+    /// An empty sequence that keeps its mark alive, where no lifetime can be named: behind a C handle or in an
+    /// engine's table of requests.
+    pub fn shared(mark: Arc<Mark>) -> Self {
+        Self::with(Held::Shared(mark))
+    }
+}
+
 impl<'m> Session<'m> {
     /// An empty sequence. The prompt stays outside: it never enters a window.
     pub fn new(mark: &'m Mark) -> Self {
+        Self::with(Held::Borrowed(mark))
+    }
+
+    fn with(mark: Held<'m>) -> Self {
         Self {
             mark,
             enabled: true,
@@ -382,6 +413,25 @@ mod tests {
             session.reset();
             assert_eq!(session.record(), Session::new(&mark).record());
         }
+    }
+
+    #[test]
+    fn a_shared_session_outlives_the_callers_mark() {
+        let mark = Arc::new(mark("gumbel-h2"));
+        let mut session = Session::shared(mark.clone());
+        session.accept(1, Outcome::Marked);
+        session.accept(2, Outcome::Marked);
+        let decide = |session: &Session<'_>| {
+            let flat = Candidates::dense(&FLAT).unwrap();
+            session.decide(&flat, 1.0, &mut ChaCha8Rng::seed_from_u64(1))
+        };
+        let mut borrowed = Session::new(&mark);
+        borrowed.accept(1, Outcome::Marked);
+        borrowed.accept(2, Outcome::Marked);
+        let expected = decide(&borrowed);
+        assert!(matches!(expected, Decision::Marked(_)));
+        drop(mark);
+        assert_eq!(decide(&session.clone()), expected);
     }
 
     #[test]
