@@ -132,6 +132,11 @@ impl Pool {
         Ok(Self { threads })
     }
 
+    /// Runs `work` on the threads: what rayon splits in it is spread over them and over no others.
+    pub fn run<R: Send>(&self, work: impl FnOnce() -> R + Send) -> R {
+        self.threads.install(work)
+    }
+
     /// [`bias_rows`] with the rows spread over the threads: the same result.
     ///
     /// # Errors
