@@ -2,6 +2,7 @@
 
 use std::cell::RefCell;
 use std::num::NonZeroUsize;
+use std::thread::JoinHandle;
 
 use ndarray::{ArrayView1, ArrayView2, ArrayViewMut1, ArrayViewMut2, Axis};
 use rand_core::Rng;
@@ -111,10 +112,13 @@ pub fn sample_rows<R: Rng>(
     Ok(())
 }
 
-/// Threads of its own for batches: no other pool of the process is used or waited for.
+/// Threads of its own for batches: no other pool of the process is used or waited for. Dropping it waits until they have
+/// ended, so that a library can be unloaded afterwards.
 #[derive(Debug)]
 pub struct Pool {
-    threads: rayon::ThreadPool,
+    /// Some until it is dropped.
+    threads: Option<rayon::ThreadPool>,
+    handles: Vec<JoinHandle<()>>,
 }
 
 impl Pool {
@@ -123,18 +127,28 @@ impl Pool {
     /// # Errors
     /// The system gives no threads.
     pub fn new(threads: NonZeroUsize) -> Result<Self, PoolError> {
+        let mut handles = Vec::new();
         let builder = rayon::ThreadPoolBuilder::new()
             .num_threads(threads.get())
-            .thread_name(|index| format!("watermark-{index}"));
+            .spawn_handler(|thread| {
+                let name = format!("watermark-{}", thread.index());
+                let builder = std::thread::Builder::new().name(name);
+                handles.push(builder.spawn(|| thread.run())?);
+                Ok(())
+            });
         let threads = builder
             .build()
             .map_err(|error| PoolError(error.to_string()))?;
-        Ok(Self { threads })
+        Ok(Self {
+            threads: Some(threads),
+            handles,
+        })
     }
 
     /// Runs `work` on the threads: what rayon splits in it is spread over them and over no others.
     pub fn run<R: Send>(&self, work: impl FnOnce() -> R + Send) -> R {
-        self.threads.install(work)
+        let threads = self.threads.as_ref().expect("there until it is dropped");
+        threads.install(work)
     }
 
     /// [`bias_rows`] with the rows spread over the threads: the same result.
@@ -148,7 +162,7 @@ impl Pool {
         logits: ArrayViewMut2<'_, f32>,
     ) -> Result<(), BatchError> {
         check_windows(scheme, windows, logits.nrows())?;
-        self.threads.install(|| halve(scheme, windows, logits));
+        self.run(|| halve(scheme, windows, logits));
         Ok(())
     }
 
@@ -177,9 +191,22 @@ impl Pool {
             coins,
             tokens,
         };
-        match self.threads.install(|| part.sample(sampling)) {
+        match self.run(|| part.sample(sampling)) {
             None => Ok(()),
             Some(row) => Err(BatchError::NoCandidate { row }),
+        }
+    }
+}
+
+impl Drop for Pool {
+    fn drop(&mut self) {
+        drop(self.threads.take());
+        let this = std::thread::current().id();
+        for handle in self.handles.drain(..) {
+            // One of its own threads cannot wait for itself; a thread that panicked has ended as well.
+            if handle.thread().id() != this {
+                let _ = handle.join();
+            }
         }
     }
 }
@@ -317,6 +344,30 @@ mod tests {
         strided.assign(&plain);
         bias_rows(biaser, windows.view(), strided.view_mut()).unwrap();
         assert_eq!(strided, rows);
+    }
+
+    #[test]
+    fn a_dropped_pool_has_no_threads_left() {
+        use std::sync::Arc;
+        use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+        /// Counts the threads that have ended.
+        struct Local(Arc<AtomicUsize>);
+        impl Drop for Local {
+            fn drop(&mut self) {
+                self.0.fetch_add(1, SeqCst);
+            }
+        }
+        thread_local! {
+            static LOCAL: RefCell<Option<Local>> = const { RefCell::new(None) };
+        }
+        let ended = Arc::new(AtomicUsize::new(0));
+        let pool = Pool::new(NonZeroUsize::new(3).unwrap()).unwrap();
+        pool.run(|| {
+            rayon::broadcast(|_| LOCAL.set(Some(Local(ended.clone()))));
+        });
+        assert_eq!(ended.load(SeqCst), 0);
+        drop(pool);
+        assert_eq!(ended.load(SeqCst), 3);
     }
 
     #[test]

@@ -285,7 +285,8 @@ pub(crate) fn no_candidate(row: Option<usize>) -> Failure {
     Failure::new(Status::NoCandidate, message)
 }
 
-/// Chooses one of the candidates in the row of a window of window_len = h ids, by the mark. *index gets its place in the caller's array.
+/// Chooses one of the candidates by the mark, in the row of a window of window_len = h ids. *index gets its place in the
+/// caller's array.
 ///
 /// For engines that keep windows and rules (what to skip, and why) themselves; the others use a session. For coin see
 /// wmk_session_decide. Nothing is kept, and no memory of the scheme is written: any threads may call this at once.

@@ -38,7 +38,7 @@ pub unsafe extern "C" fn wmk_pool_new(threads: usize, pool: *mut *mut Pool) -> S
     })
 }
 
-/// Ends the threads of a pool.
+/// Frees a pool, and waits until its threads have ended: then the library may be unloaded.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn wmk_pool_free(pool: *mut Pool) -> Status {
     guard(|| {

@@ -7,7 +7,6 @@ fn the_header_is_that_of_the_sources() {
     let directory = Path::new(env!("CARGO_MANIFEST_DIR"));
     let config = cbindgen::Config::from_file(directory.join("cbindgen.toml")).unwrap();
     let mut builder = cbindgen::Builder::new().with_config(config);
-    // In the order of the header.
     for file in [
         "lib",
         "status",
