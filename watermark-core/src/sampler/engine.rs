@@ -8,6 +8,11 @@ use crate::candidates::Candidates;
 use crate::scheme::Biaser;
 
 impl Session<'_> {
+    /// h, the tokens of a window.
+    pub fn context_width(&self) -> usize {
+        self.mark.scheme().context_width()
+    }
+
     /// The scheme as a change of logits, if it is one.
     pub fn biaser(&self) -> Option<&dyn Biaser> {
         self.mark.scheme().as_biaser()
