@@ -311,7 +311,7 @@ impl Pool {
         outcomes: &mut [Outcome],
     ) -> Result<(), BatchError> {
         let part = Biased::checked(sessions, temperatures, logits, outcomes)?;
-        self.threads.install(|| part.halve());
+        self.run(|| part.halve());
         Ok(())
     }
 

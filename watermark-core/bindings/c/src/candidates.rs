@@ -2,6 +2,8 @@
 
 use watermark_core::candidates as core;
 use watermark_core::candidates::CandidateBuffer;
+use watermark_core::profile::Mark;
+use watermark_core::scheme::TokenRole;
 
 use crate::coins::coins;
 use crate::memory::{handle, put, read, slice, tokens, versioned};
@@ -17,6 +19,34 @@ pub enum Input {
     /// Probabilities after temperature and truncation, not necessarily of sum 1: temperature must be 1, top_p 1 and top_k
     /// 0. What is not positive counts as 0.
     Weights = 1,
+}
+
+/// What a token is in speculative decoding, which the two keys of a dual-key mark are for: a draft and the token in its place
+/// must not share a coin.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(i32)]
+pub enum Role {
+    /// No speculation: a fair coin of the caller's picks one of two keys.
+    Ordinary = 0,
+    /// Drawn from the draft model's distribution q. Under a mark with one key a session leaves it alone.
+    Draft = 1,
+    /// In place of a rejected draft, drawn from (p - q)+.
+    Recovered = 2,
+    /// After a run of drafts that were all kept, drawn from the target's distribution p.
+    Bonus = 3,
+}
+
+pub(crate) fn role(code: i32) -> Result<TokenRole, Failure> {
+    Ok(match code {
+        0 => TokenRole::Ordinary,
+        1 => TokenRole::Draft,
+        2 => TokenRole::Recovered,
+        3 => TokenRole::Bonus,
+        other => {
+            let message = format!("role of wmk_candidates is {other}; a wmk_role is 0 to 3");
+            return Err(Failure::new(Status::Argument, message));
+        }
+    })
 }
 
 /// How numbers become weights. All zeros is refused: say temperature 1 and top_p 1 where nothing is to be done.
@@ -62,6 +92,10 @@ pub struct Candidates {
     pub data: *const TokenData,
     /// Number of candidates.
     pub len: usize,
+    /// A wmk_role: 0 outside speculative decoding.
+    pub role: i32,
+    /// 0.
+    pub reserved: i32,
 }
 versioned!(Candidates, "wmk_candidates");
 
@@ -116,14 +150,28 @@ pub(crate) struct Scratch {
     buffer: CandidateBuffer,
     values: Vec<f32>,
     ids: Vec<u32>,
-    /// Where they stood in the caller's array; empty: where they stand now.
+    /// Tokens of those that truncation left, and where they stood in the caller's array.
+    kept: Vec<u32>,
     origin: Vec<u32>,
     weights: Vec<f32>,
 }
 
 impl Scratch {
-    /// The candidates of a whole vocabulary in order.
+    /// The candidates of a whole vocabulary in order. Numbers beyond the profile's vocabulary are padding of the model's, and
+    /// are left out before temperature and truncation.
     pub(crate) fn dense<'a>(
+        &'a mut self,
+        values: &'a [f32],
+        checked: &Checked,
+        mark: &Mark,
+    ) -> Result<Made<'a>, core::NoCandidate> {
+        let candidates = self.weigh(&values[..values.len().min(known(mark))], checked)?;
+        // Truncated ones are named by their token, which is their place.
+        let origin = candidates.tokens();
+        Ok(Made { candidates, origin })
+    }
+
+    fn weigh<'a>(
         &'a mut self,
         values: &'a [f32],
         checked: &Checked,
@@ -134,72 +182,58 @@ impl Scratch {
         }
     }
 
-    /// Candidates of a C struct, and the place in the caller's array of each.
+    /// The candidates of a C struct.
     ///
     /// # Safety
     /// The arrays of `given` are as long as it says.
-    pub(crate) unsafe fn fill(
-        &mut self,
-        given: &Candidates,
+    pub(crate) unsafe fn fill<'a>(
+        &'a mut self,
+        given: &'a Candidates,
         checked: &Checked,
-    ) -> Result<Made<'_>, Failure> {
+        mark: &Mark,
+    ) -> Result<Made<'a>, Failure> {
         let len = given.len;
+        check_vocabulary(len)?;
         self.values.clear();
         self.ids.clear();
-        // SAFETY: the caller's promise.
-        match unsafe {
-            (
-                given.values.is_null(),
-                slice(
-                    given.data,
-                    if given.data.is_null() { 0 } else { len },
-                    "data",
-                )?,
-            )
-        } {
-            (false, []) => {
+        match (given.values.is_null(), given.data.is_null()) {
+            (false, true) => {
                 // SAFETY: the caller's promise.
                 let values = unsafe { slice(given.values, len, "values") }?;
                 if given.tokens.is_null() {
-                    check_vocabulary(len)?;
-                    let candidates = match checked.input {
-                        Input::Logits => self.buffer.fill(values, &checked.sampling),
-                        Input::Weights => core::Candidates::dense(values),
-                    }
-                    .map_err(|_| no_candidate(None))?;
-                    return Ok(Made::in_order(candidates));
+                    return self
+                        .dense(values, checked, mark)
+                        .map_err(|_| no_candidate(None));
                 }
                 // SAFETY: the caller's promise.
-                self.ids
-                    .extend_from_slice(unsafe { tokens(given.tokens, len, "tokens") }?);
+                let ids = unsafe { tokens(given.tokens, len, "tokens") }?;
+                self.ids.extend_from_slice(ids);
                 self.values.extend_from_slice(values);
             }
-            (true, data @ [_, ..]) => {
-                if checked.input == Input::Weights {
-                    let message = "data holds logits: set input to WMK_INPUT_LOGITS";
-                    return Err(Failure::new(Status::Argument, message));
-                }
-                self.take(data)?;
+            (true, false) if checked.input == Input::Weights => {
+                let message = "data holds logits: set input to WMK_INPUT_LOGITS";
+                return Err(Failure::new(Status::Argument, message));
             }
-            (true, []) if len == 0 => return Err(no_candidate(None)),
-            (true, []) => {
-                let message = "values and data are NULL, but len is not 0";
+            // SAFETY: the caller's promise.
+            (true, false) => self.take(unsafe { slice(given.data, len, "data") }?)?,
+            (true, true) => {
+                let message = "values and data are NULL: give one of them";
                 return Err(Failure::new(Status::NullPointer, message));
             }
-            (false, _) => {
+            (false, false) => {
                 let message = "give one of values and data, and leave the other NULL";
                 return Err(Failure::new(Status::Argument, message));
             }
         }
-        self.pairs(checked)
+        self.pairs(checked, mark)
     }
 
-    /// Candidates of llama.cpp's array.
-    pub(crate) fn llama(&mut self, data: &[TokenData]) -> Result<Made<'_>, Failure> {
+    /// The candidates of llama.cpp's array.
+    pub(crate) fn llama(&mut self, data: &[TokenData], mark: &Mark) -> Result<Made<'_>, Failure> {
         self.values.clear();
         self.ids.clear();
         self.take(data)?;
-        self.pairs(&Checked::plain())
+        self.pairs(&Checked::plain(), mark)
     }
 
     fn take(&mut self, data: &[TokenData]) -> Result<(), Failure> {
@@ -214,37 +248,44 @@ impl Scratch {
         Ok(())
     }
 
-    /// Candidates of `ids` and `values`.
-    fn pairs(&mut self, checked: &Checked) -> Result<Made<'_>, Failure> {
-        check_vocabulary(self.values.len())?;
-        let by_index = match checked.input {
-            Input::Logits => self.buffer.fill(&self.values, &checked.sampling),
-            Input::Weights => core::Candidates::dense(&self.values),
+    /// The candidates of `ids` and `values`.
+    fn pairs(&mut self, checked: &Checked, mark: &Mark) -> Result<Made<'_>, Failure> {
+        let known = known(mark);
+        for (value, _) in self
+            .values
+            .iter_mut()
+            .zip(&self.ids)
+            .filter(|(_, id)| **id as usize >= known)
+        {
+            // No candidate, as a logit and as a weight.
+            *value = f32::NEG_INFINITY;
         }
-        .map_err(|_| no_candidate(None))?;
         self.origin.clear();
         self.weights.clear();
-        for (index, weight) in by_index.iter() {
-            self.origin.push(index);
+        let by_place = match checked.input {
+            Input::Logits => self.buffer.fill(&self.values, &checked.sampling),
+            Input::Weights => core::Candidates::dense(&self.values),
+        };
+        for (place, weight) in by_place.map_err(|_| no_candidate(None))?.iter() {
+            self.origin.push(place);
             self.weights.push(weight);
         }
-        // In place where none was dropped; else gathered.
-        if self.origin.len() < self.ids.len() {
-            // Not in ascending order, so not in place.
-            let first = self.ids.len();
-            self.ids.extend_from_within(..);
-            for (at, &index) in self.origin.iter().enumerate() {
-                self.ids[at] = self.ids[first + index as usize];
-            }
-            self.ids.truncate(self.origin.len());
-        }
-        let candidates =
-            core::Candidates::pairs(&self.ids, &self.weights).map_err(|_| no_candidate(None))?;
+        // Truncation drops some, and may leave the others in another order.
+        self.kept.clear();
+        let kept = self.origin.iter().map(|&place| self.ids[place as usize]);
+        self.kept.extend(kept);
+        let candidates = core::Candidates::pairs(&self.kept, &self.weights);
         Ok(Made {
-            candidates,
+            candidates: candidates.map_err(|_| no_candidate(None))?,
             origin: Some(&self.origin),
         })
     }
+}
+
+/// Token ids of the profile's vocabulary.
+fn known(mark: &Mark) -> usize {
+    let vocabulary = mark.profile().vocabulary.as_ref();
+    vocabulary.map_or(usize::MAX, |vocabulary| vocabulary.size as usize)
 }
 
 /// Candidates, and where they stood.
@@ -254,14 +295,7 @@ pub(crate) struct Made<'a> {
     origin: Option<&'a [u32]>,
 }
 
-impl<'a> Made<'a> {
-    /// Candidates of a whole vocabulary in order.
-    pub(crate) fn in_order(candidates: core::Candidates<'a>) -> Self {
-        // Truncated ones are named by their token, which is their place.
-        let origin = candidates.tokens();
-        Self { candidates, origin }
-    }
-
+impl Made<'_> {
     /// Place in the caller's array, and token.
     pub(crate) fn get(&self, index: usize) -> (usize, u32) {
         let place = self.origin.map_or(index, |origin| origin[index] as usize);
@@ -291,7 +325,8 @@ pub(crate) fn no_candidate(row: Option<usize>) -> Failure {
 /// For engines that keep windows and rules (what to skip, and why) themselves; the others use a session. For coin see
 /// wmk_session_decide. Nothing is kept, and no memory of the scheme is written: any threads may call this at once.
 ///
-/// WMK_STATUS_NO_CANDIDATE: all candidates are NaN, minus infinity or zero.
+/// WMK_STATUS_NO_CANDIDATE: all candidates are NaN, minus infinity or zero. WMK_STATUS_UNSUPPORTED: a draft under a mark with one
+/// key.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn wmk_select_candidates(
     scheme: *const Scheme,
@@ -314,10 +349,17 @@ pub unsafe extern "C" fn wmk_select_candidates(
         };
         let scheme = mark.scheme();
         crate::rows::check_width(scheme.context_width(), window.len())?;
+        let role = role(given.role)?;
+        if role == TokenRole::Draft && !scheme.marks_drafts() {
+            let message = "a draft under a mark with one key would use up the coin of the token in its place: draw it \
+                           ordinarily, or use a dual-key profile";
+            return Err(Failure::new(Status::Unsupported, message));
+        }
         with_scratch(|scratch| {
             // SAFETY: the header's conventions.
-            let made = unsafe { scratch.fill(&given, &checked) }?;
-            let chosen = scheme.choose(&scheme.row(window), &made.candidates, &mut coins(coin));
+            let made = unsafe { scratch.fill(&given, &checked, mark) }?;
+            let row = scheme.row(window);
+            let chosen = scheme.choose_as(role, &row, &made.candidates, &mut coins(coin));
             // SAFETY: the header's conventions.
             unsafe { put(index, made.get(chosen).0, "index") }
         })

@@ -45,7 +45,7 @@ pub struct Detection {
     pub sum: u64,
     /// Segments taken in.
     pub segments: u64,
-    /// Their tokens: partial + excluded + repeated + cells.
+    /// Their tokens, without special ones: partial + excluded + repeated + cells.
     pub tokens: u64,
     /// Without a full window: the first h of a segment.
     pub partial: u64,
@@ -86,7 +86,7 @@ impl Detection {
     }
 }
 
-/// Tests one segment of text: wmk_exhibit_new, wmk_exhibit_push, wmk_exhibit_test. No tokens at all are a test with
+/// Tests one answer: wmk_exhibit_new, wmk_exhibit_push, wmk_exhibit_test. No tokens at all are a test with
 /// n_scored 0 and ln_p 0.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn wmk_detect(
@@ -104,7 +104,7 @@ pub unsafe extern "C" fn wmk_detect(
             )
         };
         let mut exhibit = CoreExhibit::new(mark.scheme().context_width());
-        exhibit.push(segment);
+        push(&mut exhibit, mark, segment)?;
         // SAFETY: the header's conventions.
         unsafe { write(detection, Detection::of(mark, &exhibit)?) }
     })
@@ -162,7 +162,9 @@ pub unsafe extern "C" fn wmk_exhibit_exclude(
     })
 }
 
-/// Takes in one segment of text: no window crosses its ends.
+/// Takes in one answer: no window crosses its ends, nor a special token of the profile.
+///
+/// WMK_STATUS_TOKEN: an id is negative, or outside the vocabulary that the profile pins.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn wmk_exhibit_push(
     exhibit: *mut Exhibit,
@@ -177,9 +179,21 @@ pub unsafe extern "C" fn wmk_exhibit_push(
                 tokens(segment, len, "segment")?,
             )
         };
-        lock(&exhibit.cells, "exhibit")?.push(segment);
-        Ok(())
+        let mut cells = lock(&exhibit.cells, "exhibit")?;
+        push(&mut cells, &exhibit.mark, segment)
     })
+}
+
+/// The segments between the profile's special tokens; ids outside its vocabulary are those of another tokenizer.
+fn push(exhibit: &mut CoreExhibit, mark: &Mark, tokens: &[u32]) -> Result<(), Failure> {
+    let profile = mark.profile();
+    profile
+        .check_ids("tokens", tokens)
+        .map_err(|error| Failure::new(Status::Token, error.to_string()))?;
+    for segment in profile.segments(tokens) {
+        exhibit.push(segment);
+    }
+    Ok(())
 }
 
 /// Tests what was taken in. More may be pushed afterwards; a decision to stop that looks at these numbers makes them invalid as

@@ -9,13 +9,15 @@ use std::ffi::{c_char, c_void};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
+use watermark_core::profile::Mark;
 use watermark_core::sampler::{Outcome, Session as CoreSession, SkipReason};
+use watermark_core::scheme::TokenRole;
 
 use crate::candidates::{Scratch, TokenData};
 use crate::coins::coins_of;
 use crate::memory::{handle, put, read, versioned, write};
 use crate::scheme::Scheme;
-use crate::session::{Counts, Decision, Session, count, put_new, step};
+use crate::session::{Counts, Decision, Session, count, decide, put_new};
 use crate::status::{Failure, Status, guard};
 
 /// llama.cpp's `llama_sampler`, of which these two fields are read.
@@ -82,6 +84,7 @@ versioned!(LlamaOptions, "wmk_llama_options");
 struct Context {
     init: unsafe extern "C" fn(*mut LlamaInterface, *mut c_void) -> *mut LlamaSampler,
     seed: u64,
+    mark: Arc<Mark>,
     session: CoreSession<'static>,
     /// What the last `apply` chose, since the last `accept`.
     applied: Option<Decision>,
@@ -114,7 +117,8 @@ pub unsafe extern "C" fn wmk_llama_sampler_new(
         let context = Context {
             init,
             seed: options.seed,
-            session: CoreSession::shared(mark),
+            session: CoreSession::shared(Arc::clone(&mark)),
+            mark,
             applied: None,
             failures: 0,
         };
@@ -152,10 +156,11 @@ impl Context {
         data: &[TokenData],
         scratch: &mut Scratch,
     ) {
-        let decision = scratch.llama(data).map(|made| {
+        let decision = scratch.llama(data, &self.mark).map(|made| {
             let position = self.session.tokens().len() as u64;
             let mut coins = coins_of([self.seed, position, digest(data), LLAMA]);
-            step(&self.session, &made, 1.0, &mut coins)
+            let how = (TokenRole::Ordinary, 1.0);
+            decide(&self.session, &made, how, &mut coins, true)
         });
         match decision {
             Ok(decision) => {
@@ -176,7 +181,7 @@ impl Context {
             Some(decision) => {
                 let outcome = match decision.token == token as i32 {
                     true => decision.core_outcome(),
-                    false => Outcome::Skipped(SkipReason::Disabled),
+                    false => Outcome::Skipped(SkipReason::Replaced),
                 };
                 self.session.accept(token, outcome);
             }
@@ -236,7 +241,7 @@ unsafe extern "C" fn apply(sampler: *mut LlamaSampler, candidates: *mut TokenDat
     // SAFETY: llama.cpp's contract.
     let data = unsafe { std::slice::from_raw_parts(candidates.data, candidates.size) };
     let done = caught(|| {
-        crate::candidates::with_scratch(|scratch| context.apply(candidates, data, scratch))
+        crate::candidates::with_scratch(|scratch| context.apply(candidates, data, scratch));
     });
     if done.is_none() {
         context.applied = None;
@@ -315,7 +320,10 @@ pub unsafe extern "C" fn wmk_llama_sampler_session(
 ) -> Status {
     guard(|| {
         // SAFETY: the header's conventions.
-        unsafe { put_new(own(sampler)?.session.clone(), session) }
+        unsafe {
+            let context = own(sampler)?;
+            put_new(&context.mark, context.session.clone(), session)
+        }
     })
 }
 

@@ -274,7 +274,7 @@ pub(crate) unsafe fn pool_of<'a>(pool: *const Pool) -> Result<Option<&'a Pool>, 
     unsafe { handle(pool, "pool") }.map(Some)
 }
 
-fn biaser(mark: &Mark) -> Result<&dyn Biaser, Failure> {
+pub(crate) fn biaser(mark: &Mark) -> Result<&dyn Biaser, Failure> {
     mark.scheme().as_biaser().ok_or_else(|| {
         let id = &mark.profile().id;
         let message = format!(
@@ -494,8 +494,9 @@ pub unsafe extern "C" fn wmk_select_f32(
             };
             with_scratch(|scratch| {
                 let candidates = scratch
-                    .dense(matrix.row(row), &checked)
-                    .map_err(|_| no_candidate(Some(row)))?;
+                    .dense(matrix.row(row), &checked, mark)
+                    .map_err(|_| no_candidate(Some(row)))?
+                    .candidates;
                 let index = scheme.choose(
                     &scheme.row(window),
                     &candidates,

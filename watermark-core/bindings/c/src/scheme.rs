@@ -8,6 +8,7 @@ use watermark_core::key::{
     ACTIVE_SLOTS, Epoch, KeyFileError, KeyLineError, SecretKey, SlotKey, read_key_file,
 };
 use watermark_core::profile::{BUILT_IN, Mark, Profile};
+use watermark_core::scheme::Biaser;
 use zeroize::Zeroizing;
 
 use crate::memory::{handle, put, put_text, read, slice, text, versioned, write};
@@ -247,7 +248,7 @@ pub unsafe extern "C" fn wmk_scheme_info(scheme: *const Scheme, info: *mut Schem
             seeds_per_row: seeds_per_row(mark),
             biases: u32::from(biaser.is_some()),
             preserves_distribution: u32::from(mark.scheme().preserves_distribution()),
-            delta: biaser.map_or(0.0, |biaser| biaser.delta()),
+            delta: biaser.map_or(0.0, Biaser::delta),
             slot: mark.label().index,
             account: mark.account(),
             reserved: 0,

@@ -3,10 +3,12 @@
 use std::ffi::c_char;
 use std::sync::{Arc, Mutex};
 
+use watermark_core::profile::Mark;
 use watermark_core::sampler as core;
-use watermark_core::sampler::{Decision as CoreDecision, SkipReason};
+use watermark_core::sampler::{Decision as CoreDecision, Enforced, SkipReason};
+use watermark_core::scheme::TokenRole;
 
-use crate::candidates::{Candidates, Checked, Made, Sampling, no_candidate, with_scratch};
+use crate::candidates::{Candidates, Checked, Made, Sampling, no_candidate, role, with_scratch};
 use crate::coins::coins;
 use crate::memory::versioned;
 use crate::memory::{handle, lock, put, put_text, read, slice, slice_mut, token, write};
@@ -34,50 +36,63 @@ pub enum Outcome {
     LowEntropy = 5,
     /// The sequence has its number of marked tokens.
     Budget = 6,
+    /// A draft of speculative decoding, under a mark with one key.
+    Draft = 7,
+    /// No candidate is a token of the profile's vocabulary.
+    NoCandidate = 8,
+    /// The engine took another token than the mark's: a grammar, a stop rule, a token forced by the caller.
+    Replaced = 9,
+}
+
+impl Outcome {
+    const ALL: [Self; 10] = [
+        Self::Marked,
+        Self::Disabled,
+        Self::Greedy,
+        Self::PartialContext,
+        Self::RepeatedContext,
+        Self::LowEntropy,
+        Self::Budget,
+        Self::Draft,
+        Self::NoCandidate,
+        Self::Replaced,
+    ];
 }
 
 /// Outcomes that wmk_counts has room for.
 pub const WMK_OUTCOMES: usize = 16;
 
-impl From<SkipReason> for Outcome {
-    fn from(reason: SkipReason) -> Self {
-        match reason {
-            SkipReason::Disabled => Self::Disabled,
-            SkipReason::Greedy => Self::Greedy,
-            SkipReason::PartialContext => Self::PartialContext,
-            SkipReason::RepeatedContext => Self::RepeatedContext,
-            SkipReason::LowEntropy => Self::LowEntropy,
-            SkipReason::Budget => Self::Budget,
-        }
-    }
-}
-
 impl From<core::Outcome> for Outcome {
     fn from(outcome: core::Outcome) -> Self {
         match outcome {
             core::Outcome::Marked => Self::Marked,
-            core::Outcome::Skipped(reason) => reason.into(),
+            core::Outcome::Skipped(reason) => match reason {
+                SkipReason::Disabled => Self::Disabled,
+                SkipReason::Greedy => Self::Greedy,
+                SkipReason::PartialContext => Self::PartialContext,
+                SkipReason::RepeatedContext => Self::RepeatedContext,
+                SkipReason::LowEntropy => Self::LowEntropy,
+                SkipReason::Budget => Self::Budget,
+                SkipReason::Draft => Self::Draft,
+                SkipReason::NoCandidate => Self::NoCandidate,
+                SkipReason::Replaced => Self::Replaced,
+            },
         }
     }
 }
 
+/// The outcome of a code.
 fn outcome(code: i32) -> Result<core::Outcome, Failure> {
-    use core::Outcome::{Marked, Skipped};
-    Ok(match code {
-        0 => Marked,
-        1 => Skipped(SkipReason::Disabled),
-        2 => Skipped(SkipReason::Greedy),
-        3 => Skipped(SkipReason::PartialContext),
-        4 => Skipped(SkipReason::RepeatedContext),
-        5 => Skipped(SkipReason::LowEntropy),
-        6 => Skipped(SkipReason::Budget),
-        other => {
+    let skips = SkipReason::ALL.map(core::Outcome::Skipped);
+    let mut all = [core::Outcome::Marked].into_iter().chain(skips);
+    all.find(|&outcome| Outcome::from(outcome) as i32 == code)
+        .ok_or_else(|| {
+            let last = Outcome::ALL.len() - 1;
             let message = format!(
-                "outcome is {other}; pass on that of the decision (a wmk_outcome from 0 to 6)"
+                "outcome is {code}; pass on that of the decision (a wmk_outcome from 0 to {last})"
             );
-            return Err(Failure::new(Status::Argument, message));
-        }
-    })
+            Failure::new(Status::Argument, message)
+        })
 }
 
 /// What wmk_session_decide says. An element of arrays, so without struct_size: it will not change.
@@ -101,22 +116,15 @@ impl Decision {
 
     /// What to tell the core's session, of a decision that was made.
     pub(crate) fn core_outcome(&self) -> core::Outcome {
-        outcome(self.outcome).unwrap_or(core::Outcome::Skipped(SkipReason::Disabled))
+        outcome(self.outcome).unwrap_or(core::Outcome::Skipped(SkipReason::Replaced))
     }
 }
 
 /// One sequence: its tokens since the prompt, and the windows met. Serves one call at a time.
 #[derive(Debug)]
 pub struct Session {
+    mark: Arc<Mark>,
     state: Mutex<core::Session<'static>>,
-}
-
-impl Session {
-    pub(crate) fn of(session: core::Session<'static>) -> Self {
-        Self {
-            state: Mutex::new(session),
-        }
-    }
 }
 
 /// An empty sequence. The prompt stays outside: it never enters a window. *session is to be freed by wmk_session_free; it
@@ -130,17 +138,21 @@ pub unsafe extern "C" fn wmk_session_new(
         // SAFETY: the header's conventions.
         let mark = unsafe { Arc::clone(&handle(scheme, "scheme")?.mark) };
         // SAFETY: the header's conventions.
-        unsafe { put_new(core::Session::shared(mark), session) }
+        unsafe { put_new(&mark, core::Session::shared(Arc::clone(&mark)), session) }
     })
 }
 
 /// # Safety
 /// A pointer can be written at `to`, unless it is null.
 pub(crate) unsafe fn put_new(
+    mark: &Arc<Mark>,
     session: core::Session<'static>,
     to: *mut *mut Session,
 ) -> Result<(), Failure> {
-    let raw = Box::into_raw(Box::new(Session::of(session)));
+    let raw = Box::into_raw(Box::new(Session {
+        mark: Arc::clone(mark),
+        state: Mutex::new(session),
+    }));
     // SAFETY: the caller's promise; and where it cannot be put, the session was this function's alone.
     unsafe { put(to, raw, "session").inspect_err(|_| drop(Box::from_raw(raw))) }
 }
@@ -153,9 +165,10 @@ pub unsafe extern "C" fn wmk_session_clone(
 ) -> Status {
     guard(|| {
         // SAFETY: the header's conventions.
-        let session = lock(unsafe { &handle(session, "session")?.state }, "session")?.clone();
+        let session = unsafe { handle(session, "session") }?;
+        let state = lock(&session.state, "session")?.clone();
         // SAFETY: the header's conventions.
-        unsafe { put_new(session, copy) }
+        unsafe { put_new(&session.mark, state, copy) }
     })
 }
 
@@ -201,32 +214,7 @@ pub unsafe extern "C" fn wmk_session_decide(
     decision: *mut Decision,
 ) -> Status {
     // SAFETY: the header's conventions.
-    unsafe {
-        asked(
-            session,
-            candidates,
-            sampling,
-            decision,
-            |session, made, temperature| match session.decide(
-                &made.candidates,
-                temperature,
-                &mut coins(coin),
-            ) {
-                CoreDecision::Marked(index) => {
-                    let (place, token) = made.get(index);
-                    Decision {
-                        index: place as i64,
-                        token: token as i32,
-                        outcome: Outcome::Marked as i32,
-                    }
-                }
-                CoreDecision::Skip(reason) => Decision {
-                    outcome: Outcome::from(reason) as i32,
-                    ..Decision::NONE
-                },
-            },
-        )
-    }
+    unsafe { asked(session, candidates, sampling, coin, decision, false) }
 }
 
 /// As wmk_session_decide, but where the mark skips, a candidate is drawn by its probability with the coin: the decision always
@@ -240,34 +228,30 @@ pub unsafe extern "C" fn wmk_session_step(
     decision: *mut Decision,
 ) -> Status {
     // SAFETY: the header's conventions.
-    unsafe {
-        asked(
-            session,
-            candidates,
-            sampling,
-            decision,
-            |session, made, temperature| step(session, made, temperature, &mut coins(coin)),
-        )
-    }
+    unsafe { asked(session, candidates, sampling, coin, decision, true) }
 }
 
-/// The mark's choice, or an ordinary draw with the same generator.
-pub(crate) fn step(
+/// The mark's choice; where it skips, an ordinary draw with the same generator if `draw` says so.
+pub(crate) fn decide(
     session: &core::Session<'_>,
     made: &Made<'_>,
-    temperature: f32,
+    (role, temperature): (TokenRole, f32),
     coins: &mut rand_chacha::ChaCha8Rng,
+    draw: bool,
 ) -> Decision {
-    let decision = session.decide(&made.candidates, temperature, coins);
-    let index = match decision {
-        CoreDecision::Marked(index) => index,
-        CoreDecision::Skip(_) => made.candidates.sample(coins),
+    let decided = session.decide_as(role, &made.candidates, temperature, coins);
+    let index = match decided {
+        CoreDecision::Marked(index) => Some(index),
+        CoreDecision::Skip(_) => draw.then(|| made.candidates.sample(coins)),
     };
-    let (place, token) = made.get(index);
+    let (index, token) = match index.map(|index| made.get(index)) {
+        Some((place, token)) => (place as i64, token as i32),
+        None => (-1, -1),
+    };
     Decision {
-        index: place as i64,
-        token: token as i32,
-        outcome: Outcome::from(decision.outcome()) as i32,
+        index,
+        token,
+        outcome: Outcome::from(decided.outcome()) as i32,
     }
 }
 
@@ -277,27 +261,66 @@ unsafe fn asked(
     session: *const Session,
     candidates: *const Candidates,
     sampling: *const Sampling,
+    coin: u64,
     decision: *mut Decision,
-    decide: impl FnOnce(&core::Session<'static>, &Made<'_>, f32) -> Decision,
+    draw: bool,
 ) -> Status {
     guard(|| {
         // SAFETY: the caller's promise.
-        let (given, checked) = unsafe { (read(candidates)?, Checked::read(sampling)?) };
-        // SAFETY: the caller's promise.
-        unsafe {
-            with(session, |session| {
-                with_scratch(|scratch| {
-                    let made = scratch.fill(&given, &checked)?;
-                    let decided = decide(session, &made, checked.sampling.temperature);
-                    put(decision, decided, "decision")
-                })
-            })
-        }
+        let (session, given, checked) = unsafe {
+            (
+                handle(session, "session")?,
+                read(candidates)?,
+                Checked::read(sampling)?,
+            )
+        };
+        let how = (role(given.role)?, checked.sampling.temperature);
+        let state = lock(&session.state, "session")?;
+        with_scratch(|scratch| {
+            // SAFETY: the caller's promise.
+            let made = unsafe { scratch.fill(&given, &checked, &session.mark) }?;
+            let decided = decide(&state, &made, how, &mut coins(coin), draw);
+            // SAFETY: the caller's promise.
+            unsafe { put(decision, decided, "decision") }
+        })
     })
 }
 
-/// Appends the token that the engine took, with the outcome of its decision. If the engine took another token than the
-/// mark chose, the outcome is WMK_OUTCOME_DISABLED.
+/// Adds delta to the next token's logits in place where the position is to be marked, for engines that draw themselves under a
+/// green list; *outcome gets the wmk_outcome to accept the token with. The logits are those before temperature; those beyond the
+/// profile's vocabulary become minus infinity in any case. Greedy decoding is no reason to skip here: the largest logit is looked
+/// for after the bonus.
+///
+/// WMK_STATUS_UNSUPPORTED: the scheme is no bias, and nothing has changed.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn wmk_session_bias(
+    session: *const Session,
+    logits: *mut f32,
+    len: usize,
+    temperature: f32,
+    outcome: *mut i32,
+) -> Status {
+    guard(|| {
+        // SAFETY: the header's conventions.
+        let (session, logits) = unsafe {
+            (
+                handle(session, "session")?,
+                slice_mut(logits, len, "logits")?,
+            )
+        };
+        // Refuses the schemes that are no bias.
+        crate::rows::biaser(&session.mark)?;
+        // SAFETY: the header's conventions.
+        unsafe { put(outcome, Outcome::None as i32, "outcome") }?;
+        let biased = lock(&session.state, "session")?.bias(logits, temperature);
+        let biased = biased.map_or(Outcome::None, Outcome::from) as i32;
+        // SAFETY: the header's conventions.
+        unsafe { put(outcome, biased, "outcome") }
+    })
+}
+
+/// Appends the token that the engine took, with the outcome of its decision; with WMK_OUTCOME_REPLACED if the engine took
+/// another token than the mark chose.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn wmk_session_accept(
     session: *mut Session,
@@ -321,31 +344,53 @@ pub unsafe extern "C" fn wmk_session_accept(
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn wmk_session_rollback(session: *mut Session, tokens: usize) -> Status {
     // SAFETY: the header's conventions.
-    unsafe { change(session, |session| session.rollback(tokens)) }
+    unsafe {
+        change(session, |session| {
+            session.rollback(tokens);
+            Ok(())
+        })
+    }
 }
 
 /// Back to an empty sequence; switch and budget stay.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn wmk_session_reset(session: *mut Session) -> Status {
     // SAFETY: the header's conventions.
-    unsafe { change(session, core::Session::reset) }
+    unsafe {
+        change(session, |session| {
+            session.reset();
+            Ok(())
+        })
+    }
 }
 
 /// Starts a segment (after hidden reasoning or a tool call): no window crosses this point.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn wmk_session_begin_segment(session: *mut Session) -> Status {
     // SAFETY: the header's conventions.
-    unsafe { change(session, core::Session::begin_segment) }
+    unsafe {
+        change(session, |session| {
+            session.begin_segment();
+            Ok(())
+        })
+    }
 }
 
 /// Makes room for so many more tokens, so that accepting them does not allocate.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn wmk_session_reserve(session: *mut Session, tokens: usize) -> Status {
     // SAFETY: the header's conventions.
-    unsafe { change(session, |session| session.reserve(tokens)) }
+    unsafe {
+        change(session, |session| {
+            session.reserve(tokens);
+            Ok(())
+        })
+    }
 }
 
 /// Switches marking off (0) or on from here on.
+///
+/// WMK_STATUS_ENFORCED: the profile does not allow it.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn wmk_session_set_enabled(session: *mut Session, enabled: i32) -> Status {
     // SAFETY: the header's conventions.
@@ -353,6 +398,8 @@ pub unsafe extern "C" fn wmk_session_set_enabled(session: *mut Session, enabled:
 }
 
 /// Marks at most this many tokens of the sequence; UINT64_MAX is no limit.
+///
+/// WMK_STATUS_ENFORCED: the profile does not allow a limit.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn wmk_session_set_budget(
     session: *mut Session,
@@ -363,13 +410,15 @@ pub unsafe extern "C" fn wmk_session_set_budget(
     unsafe { change(session, |session| session.set_budget(budget)) }
 }
 
-unsafe fn change(session: *mut Session, work: impl FnOnce(&mut core::Session<'static>)) -> Status {
+unsafe fn change(
+    session: *mut Session,
+    work: impl FnOnce(&mut core::Session<'static>) -> Result<(), Enforced>,
+) -> Status {
     guard(|| {
         // SAFETY: the caller's promise.
         unsafe {
             with(session, |session| {
-                work(session);
-                Ok(())
+                work(session).map_err(|error| Failure::new(Status::Enforced, error.to_string()))
             })
         }
     })
@@ -405,16 +454,16 @@ pub unsafe extern "C" fn wmk_session_counts(
 }
 
 pub(crate) fn count(session: &core::Session<'_>) -> Counts {
-    let record = session.record();
+    let skips = session.skips();
     let mut outcomes = [0; WMK_OUTCOMES];
-    outcomes[Outcome::Marked as usize] = record.marked;
-    for skip in &record.skips {
-        outcomes[Outcome::from(skip.reason) as usize] += skip.len as u64;
+    outcomes[Outcome::Marked as usize] = skips.marked;
+    for reason in SkipReason::ALL {
+        outcomes[Outcome::from(core::Outcome::Skipped(reason)) as usize] = skips.skipped(reason);
     }
     Counts {
         struct_size: 0,
-        tokens: record.tokens.len() as u64,
-        segments: record.segments.len() as u64,
+        tokens: skips.tokens(),
+        segments: session.record().segments.len() as u64,
         outcomes,
     }
 }
@@ -499,19 +548,14 @@ pub unsafe extern "C" fn wmk_sample_rows(
             let Some(session) = sessions[row] else {
                 return Ok(());
             };
-            let mut session = lock(&session.state, "session")?;
+            let (mark, mut session) = (&session.mark, lock(&session.state, "session")?);
+            let how = (TokenRole::Ordinary, checked.sampling.temperature);
             decision[0] = with_scratch(|scratch| {
-                let candidates = scratch
-                    .dense(matrix.row(row), &checked)
+                let made = scratch
+                    .dense(matrix.row(row), &checked, mark)
                     .map_err(|_| no_candidate(Some(row)))?;
-                let made = Made::in_order(candidates);
-                let temperature = checked.sampling.temperature;
-                Ok(step(
-                    &session,
-                    &made,
-                    temperature,
-                    &mut self::coins(numbers[row]),
-                ))
+                let coins = &mut self::coins(numbers[row]);
+                Ok(decide(&session, &made, how, coins, true))
             })?;
             session.accept(decision[0].token as u32, decision[0].core_outcome());
             Ok(())

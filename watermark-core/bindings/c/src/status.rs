@@ -18,7 +18,7 @@ pub enum Status {
     Length = 3,
     /// A pointer is not aligned for its type.
     Alignment = 4,
-    /// A token id is negative.
+    /// A token id is negative, or outside the vocabulary that the profile pins.
     Token = 5,
     /// A number that stands for a choice is none of the choices, or two fields contradict each other.
     Argument = 6,
@@ -48,6 +48,8 @@ pub enum Status {
     Threads = 18,
     /// A defect of the library, caught. Free the handles that were in use.
     Panic = 19,
+    /// The profile is enforced: its mark cannot be switched off or rationed for one sequence.
+    Enforced = 20,
 }
 
 impl Status {
@@ -73,6 +75,7 @@ impl Status {
             17 => c"the buffer is too small",
             18 => c"the system gives no threads",
             19 => c"a defect of the library was caught",
+            20 => c"the profile is enforced",
             _ => c"no status of this version",
         }
     }
@@ -164,9 +167,9 @@ mod tests {
 
     #[test]
     fn every_status_has_words() {
-        let words: std::collections::HashSet<_> = (0..=20).map(Status::text).collect();
-        assert_eq!(words.len(), 21);
-        assert_eq!(Status::text(-1), Status::text(20));
-        assert_eq!(Status::Panic as i32, 19);
+        let words: std::collections::HashSet<_> = (0..=21).map(Status::text).collect();
+        assert_eq!(words.len(), 22);
+        assert_eq!(Status::text(-1), Status::text(21));
+        assert_eq!(Status::Enforced as i32, 20);
     }
 }

@@ -79,6 +79,8 @@ fn dense(values: &[f32]) -> Candidates {
         tokens: null(),
         data: null(),
         len: values.len(),
+        role: 0,
+        reserved: 0,
     }
 }
 
@@ -168,7 +170,7 @@ fn sessions_and_batches_write_what_the_library_writes() {
         };
         for step in 0..120 {
             let values = row(VOCABULARY, step % 17);
-            let coin = 1 << 63 | step as u64 * 77;
+            let coin = (1 << 63) | (step as u64 * 77);
             let token = direct
                 .sample(&values, &core_sampling, &mut buffer, &mut coins(coin))
                 .unwrap();
@@ -251,8 +253,12 @@ fn candidates_in_any_form_and_order_give_one_token() {
         ..dense(&shuffled)
     };
     for window in [[1, 2], [5, 9], [7, 7]] {
-        for top_k in [0, 20] {
-            let sampling = Sampling { top_k, ..SAMPLING };
+        for (top_k, top_p) in [(0, 1.0), (20, 1.0), (0, 0.999_999)] {
+            let sampling = Sampling {
+                top_k,
+                top_p,
+                ..SAMPLING
+            };
             let token = |candidates: &Candidates| {
                 let mut index = usize::MAX;
                 let status = unsafe {
@@ -433,6 +439,72 @@ fn sessions_roll_back_clone_and_keep_their_scheme() {
     assert_eq!(len, 0);
     for session in [one, copy] {
         assert_eq!(unsafe { wmk_session_free(session) }, Status::Ok);
+    }
+}
+
+/// A profile that is enforced, pins a vocabulary smaller than the model's rows, and has a special token.
+#[test]
+fn profiles_bind_the_session() {
+    let json = r#"{"schema":"watermark.profile/1","id":"x","enforced":true,"special_tokens":[9],
+        "scheme":{"type":"greenlist","context_width":1,"gamma":0.5,"delta":2},
+        "vocabulary":{"size":40,"sha256":"00"}}"#;
+    let json = CString::new(json).unwrap();
+    let options = SchemeOptions {
+        profile_json: json.as_ptr(),
+        key_bytes: KEY.as_ptr(),
+        key_bytes_len: 32,
+        ..options()
+    };
+    let mut scheme = null_mut();
+    let status = unsafe { wmk_scheme_new(&options, &mut scheme) };
+    assert_eq!(status, Status::Ok, "{}", message());
+    let one = session(scheme);
+    let off = unsafe { wmk_session_set_enabled(one, 0) };
+    refused(off, Status::Enforced, &["enforced"]);
+    let rationed = unsafe { wmk_session_set_budget(one, 5) };
+    refused(rationed, Status::Enforced, &["budget"]);
+    unsafe { wmk_session_accept(one, 3, Outcome::Replaced as i32) };
+    // Padding of the model's rows is never chosen, however probable, in any form.
+    let mut values = vec![0.0; 64];
+    values[40..].fill(30.0);
+    let order: Vec<i32> = (0..64).rev().collect();
+    let reversed: Vec<f32> = values.iter().rev().copied().collect();
+    let pairs = Candidates {
+        tokens: order.as_ptr(),
+        ..dense(&reversed)
+    };
+    for coin in 0..50 {
+        for candidates in [&dense(&values), &pairs] {
+            let mut decision = zeroed::<Decision>(0);
+            let status =
+                unsafe { wmk_session_step(one, candidates, &SAMPLING, coin, &mut decision) };
+            assert_eq!(status, Status::Ok, "{}", message());
+            assert!((0..40).contains(&decision.token), "{decision:?}");
+        }
+    }
+    let mut outcome = 0;
+    let status = unsafe { wmk_session_bias(one, values.as_mut_ptr(), 64, 1.0, &mut outcome) };
+    assert_eq!((status, outcome), (Status::Ok, Outcome::Marked as i32));
+    let green = values[..40].iter().filter(|&&logit| logit == 2.0).count();
+    assert!((5..35).contains(&green));
+    assert!(values[40..].iter().all(|&logit| logit == f32::NEG_INFINITY));
+    // A special token ends a segment, in writing and in reading.
+    unsafe { wmk_session_accept(one, 9, 0) };
+    let mut counts = zeroed::<Counts>(size_of::<Counts>());
+    unsafe { wmk_session_counts(one, &mut counts) };
+    assert_eq!((counts.segments, counts.tokens), (2, 2));
+    assert_eq!(counts.outcomes[Outcome::Replaced as usize], 1);
+    let mut detection = zeroed::<Detection>(size_of::<Detection>());
+    let read = unsafe { wmk_detect(scheme, [1, 2, 9, 3, 4].as_ptr(), 5, &mut detection) };
+    assert_eq!(
+        (read, detection.segments, detection.cells),
+        (Status::Ok, 2, 2)
+    );
+    let other = unsafe { wmk_detect(scheme, [1, 40].as_ptr(), 2, &mut detection) };
+    refused(other, Status::Token, &["40", "another tokenizer"]);
+    unsafe {
+        wmk_session_free(one);
+        wmk_scheme_free(scheme);
     }
 }
 
@@ -671,7 +743,7 @@ fn arrays_and_numbers_are_checked() {
         Status::NullPointer,
         &["values and data"],
     );
-    let ids = vec![-1; 50];
+    let ids = [-1; 50];
     let negative = Candidates {
         tokens: ids.as_ptr(),
         ..candidates
@@ -697,7 +769,25 @@ fn arrays_and_numbers_are_checked() {
     refused(
         ask(scheme, &[1, 2], &endless, &SAMPLING),
         Status::Length,
-        &["values"],
+        &["candidates"],
+    );
+    let role = Candidates {
+        role: 9,
+        ..candidates
+    };
+    refused(
+        ask(scheme, &[1, 2], &role, &SAMPLING),
+        Status::Argument,
+        &["wmk_role"],
+    );
+    let draft = Candidates {
+        role: 1,
+        ..candidates
+    };
+    refused(
+        ask(scheme, &[1, 2], &draft, &SAMPLING),
+        Status::Unsupported,
+        &["dual-key"],
     );
     for (sampling, word) in [
         (

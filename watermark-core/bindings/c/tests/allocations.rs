@@ -68,6 +68,8 @@ fn steps_do_not_allocate() {
         tokens: null(),
         data: null(),
         len: VOCABULARY,
+        role: 0,
+        reserved: 0,
     };
     let few = Candidates {
         values: null(),
