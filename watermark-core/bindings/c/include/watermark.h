@@ -52,7 +52,7 @@ enum wmk_status
     WMK_STATUS_LENGTH = 3,
     // A pointer is not aligned for its type.
     WMK_STATUS_ALIGNMENT = 4,
-    // A token id is negative.
+    // A token id is negative, or outside the vocabulary that the profile pins.
     WMK_STATUS_TOKEN = 5,
     // A number that stands for a choice is none of the choices, or two fields contradict each other.
     WMK_STATUS_ARGUMENT = 6,
@@ -82,6 +82,8 @@ enum wmk_status
     WMK_STATUS_THREADS = 18,
     // A defect of the library, caught. Free the handles that were in use.
     WMK_STATUS_PANIC = 19,
+    // The profile is enforced: its mark cannot be switched off or rationed for one sequence.
+    WMK_STATUS_ENFORCED = 20,
 };
 #ifndef __cplusplus
 #if __STDC_VERSION__ >= 202311L
@@ -134,6 +136,30 @@ typedef int32_t wmk_input;
 #endif // __STDC_VERSION__ >= 202311L
 #endif // __cplusplus
 
+// What a token is in speculative decoding, which the two keys of a dual-key mark are for: a draft and the token in its place
+// must not share a coin.
+enum wmk_role
+#if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+  : int32_t
+#endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+ {
+    // No speculation: a fair coin of the caller's picks one of two keys.
+    WMK_ROLE_ORDINARY = 0,
+    // Drawn from the draft model's distribution q. Under a mark with one key a session leaves it alone.
+    WMK_ROLE_DRAFT = 1,
+    // In place of a rejected draft, drawn from (p - q)+.
+    WMK_ROLE_RECOVERED = 2,
+    // After a run of drafts that were all kept, drawn from the target's distribution p.
+    WMK_ROLE_BONUS = 3,
+};
+#ifndef __cplusplus
+#if __STDC_VERSION__ >= 202311L
+typedef enum wmk_role wmk_role;
+#else
+typedef int32_t wmk_role;
+#endif // __STDC_VERSION__ >= 202311L
+#endif // __cplusplus
+
 // How a token came about: by the mark, or by ordinary sampling for a reason.
 enum wmk_outcome
 #if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
@@ -156,6 +182,12 @@ enum wmk_outcome
     WMK_OUTCOME_LOW_ENTROPY = 5,
     // The sequence has its number of marked tokens.
     WMK_OUTCOME_BUDGET = 6,
+    // A draft of speculative decoding, under a mark with one key.
+    WMK_OUTCOME_DRAFT = 7,
+    // No candidate is a token of the profile's vocabulary.
+    WMK_OUTCOME_NO_CANDIDATE = 8,
+    // The engine took another token than the mark's: a grammar, a stop rule, a token forced by the caller.
+    WMK_OUTCOME_REPLACED = 9,
 };
 #ifndef __cplusplus
 #if __STDC_VERSION__ >= 202311L
@@ -221,6 +253,10 @@ typedef struct wmk_candidates {
     const struct wmk_token_data *data;
     // Number of candidates.
     size_t len;
+    // A wmk_role: 0 outside speculative decoding.
+    int32_t role;
+    // 0.
+    int32_t reserved;
 } wmk_candidates;
 
 // How numbers become weights. All zeros is refused: say temperature 1 and top_p 1 where nothing is to be done.
@@ -262,7 +298,7 @@ typedef struct wmk_detection {
     uint64_t sum;
     // Segments taken in.
     uint64_t segments;
-    // Their tokens: partial + excluded + repeated + cells.
+    // Their tokens, without special ones: partial + excluded + repeated + cells.
     uint64_t tokens;
     // Without a full window: the first h of a segment.
     uint64_t partial;
@@ -408,12 +444,14 @@ const char *wmk_version(void);
 // WMK_STATUS_UNSUPPORTED: this processor cannot run it.
 wmk_status wmk_kernel_select(int32_t kernel);
 
-// Chooses one of the candidates in the row of a window of window_len = h ids, by the mark. *index gets its place in the caller's array.
+// Chooses one of the candidates by the mark, in the row of a window of window_len = h ids. *index gets its place in the
+// caller's array.
 //
 // For engines that keep windows and rules (what to skip, and why) themselves; the others use a session. For coin see
 // wmk_session_decide. Nothing is kept, and no memory of the scheme is written: any threads may call this at once.
 //
-// WMK_STATUS_NO_CANDIDATE: all candidates are NaN, minus infinity or zero.
+// WMK_STATUS_NO_CANDIDATE: all candidates are NaN, minus infinity or zero. WMK_STATUS_UNSUPPORTED: a draft under a mark with one
+// key.
 wmk_status wmk_select_candidates(const struct wmk_scheme *scheme,
                                  const int32_t *window,
                                  size_t window_len,
@@ -422,7 +460,7 @@ wmk_status wmk_select_candidates(const struct wmk_scheme *scheme,
                                  uint64_t coin,
                                  size_t *index);
 
-// Tests one segment of text: wmk_exhibit_new, wmk_exhibit_push, wmk_exhibit_test. No tokens at all are a test with
+// Tests one answer: wmk_exhibit_new, wmk_exhibit_push, wmk_exhibit_test. No tokens at all are a test with
 // n_scored 0 and ln_p 0.
 wmk_status wmk_detect(const struct wmk_scheme *scheme,
                       const int32_t *tokens,
@@ -444,7 +482,9 @@ wmk_status wmk_exhibit_exclude(struct wmk_exhibit *exhibit,
                                const int32_t *prompt,
                                size_t len);
 
-// Takes in one segment of text: no window crosses its ends.
+// Takes in one answer: no window crosses its ends, nor a special token of the profile.
+//
+// WMK_STATUS_TOKEN: an id is negative, or outside the vocabulary that the profile pins.
 wmk_status wmk_exhibit_push(struct wmk_exhibit *exhibit, const int32_t *segment, size_t len);
 
 // Tests what was taken in. More may be pushed afterwards; a decision to stop that looks at these numbers makes them invalid as
@@ -482,7 +522,7 @@ wmk_status wmk_llama_sampler_begin_segment(struct llama_sampler *sampler);
 wmk_status wmk_pool_new(size_t threads,
                         struct wmk_pool **pool);
 
-// Ends the threads of a pool.
+// Frees a pool, and waits until its threads have ended: then the library may be unloaded.
 wmk_status wmk_pool_free(struct wmk_pool *pool);
 
 // The seeds of every window, 32 bytes each: seeds_per_row of wmk_scheme_facts a row, one after the other; seeds_len bytes in
@@ -600,8 +640,20 @@ wmk_status wmk_session_step(const struct wmk_session *session,
                             uint64_t coin,
                             struct wmk_decision *decision);
 
-// Appends the token that the engine took, with the outcome of its decision. If the engine took another token than the
-// mark chose, the outcome is WMK_OUTCOME_DISABLED.
+// Adds delta to the next token's logits in place where the position is to be marked, for engines that draw themselves under a
+// green list; *outcome gets the wmk_outcome to accept the token with. The logits are those before temperature; those beyond the
+// profile's vocabulary become minus infinity in any case. Greedy decoding is no reason to skip here: the largest logit is looked
+// for after the bonus.
+//
+// WMK_STATUS_UNSUPPORTED: the scheme is no bias, and nothing has changed.
+wmk_status wmk_session_bias(const struct wmk_session *session,
+                            float *logits,
+                            size_t len,
+                            float temperature,
+                            int32_t *outcome);
+
+// Appends the token that the engine took, with the outcome of its decision; with WMK_OUTCOME_REPLACED if the engine took
+// another token than the mark chose.
 wmk_status wmk_session_accept(struct wmk_session *session,
                               int32_t token,
                               int32_t outcome);
@@ -619,9 +671,13 @@ wmk_status wmk_session_begin_segment(struct wmk_session *session);
 wmk_status wmk_session_reserve(struct wmk_session *session, size_t tokens);
 
 // Switches marking off (0) or on from here on.
+//
+// WMK_STATUS_ENFORCED: the profile does not allow it.
 wmk_status wmk_session_set_enabled(struct wmk_session *session, int32_t enabled);
 
 // Marks at most this many tokens of the sequence; UINT64_MAX is no limit.
+//
+// WMK_STATUS_ENFORCED: the profile does not allow a limit.
 wmk_status wmk_session_set_budget(struct wmk_session *session, uint64_t marked_tokens);
 
 // Counts the tokens of a session by outcome. Goes through all of them: not for every step.
@@ -691,12 +747,14 @@ wmk_status wmk_scheme_profile(const struct wmk_scheme *scheme,
                               size_t len,
                               size_t *needed);
 
-// Chooses one of the candidates in the row of a window of window_len = h ids, by the mark. *index gets its place in the caller's array.
+// Chooses one of the candidates by the mark, in the row of a window of window_len = h ids. *index gets its place in the
+// caller's array.
 //
 // For engines that keep windows and rules (what to skip, and why) themselves; the others use a session. For coin see
 // wmk_session_decide. Nothing is kept, and no memory of the scheme is written: any threads may call this at once.
 //
-// WMK_STATUS_NO_CANDIDATE: all candidates are NaN, minus infinity or zero.
+// WMK_STATUS_NO_CANDIDATE: all candidates are NaN, minus infinity or zero. WMK_STATUS_UNSUPPORTED: a draft under a mark with one
+// key.
 wmk_status wmk_select_candidates(const struct wmk_scheme *scheme,
                                  const int32_t *window,
                                  size_t window_len,
@@ -739,8 +797,20 @@ wmk_status wmk_session_step(const struct wmk_session *session,
                             uint64_t coin,
                             struct wmk_decision *decision);
 
-// Appends the token that the engine took, with the outcome of its decision. If the engine took another token than the
-// mark chose, the outcome is WMK_OUTCOME_DISABLED.
+// Adds delta to the next token's logits in place where the position is to be marked, for engines that draw themselves under a
+// green list; *outcome gets the wmk_outcome to accept the token with. The logits are those before temperature; those beyond the
+// profile's vocabulary become minus infinity in any case. Greedy decoding is no reason to skip here: the largest logit is looked
+// for after the bonus.
+//
+// WMK_STATUS_UNSUPPORTED: the scheme is no bias, and nothing has changed.
+wmk_status wmk_session_bias(const struct wmk_session *session,
+                            float *logits,
+                            size_t len,
+                            float temperature,
+                            int32_t *outcome);
+
+// Appends the token that the engine took, with the outcome of its decision; with WMK_OUTCOME_REPLACED if the engine took
+// another token than the mark chose.
 wmk_status wmk_session_accept(struct wmk_session *session,
                               int32_t token,
                               int32_t outcome);
@@ -758,9 +828,13 @@ wmk_status wmk_session_begin_segment(struct wmk_session *session);
 wmk_status wmk_session_reserve(struct wmk_session *session, size_t tokens);
 
 // Switches marking off (0) or on from here on.
+//
+// WMK_STATUS_ENFORCED: the profile does not allow it.
 wmk_status wmk_session_set_enabled(struct wmk_session *session, int32_t enabled);
 
 // Marks at most this many tokens of the sequence; UINT64_MAX is no limit.
+//
+// WMK_STATUS_ENFORCED: the profile does not allow a limit.
 wmk_status wmk_session_set_budget(struct wmk_session *session, uint64_t marked_tokens);
 
 // Counts the tokens of a session by outcome. Goes through all of them: not for every step.
@@ -797,7 +871,7 @@ wmk_status wmk_sample_rows(const struct wmk_pool *pool,
 wmk_status wmk_pool_new(size_t threads,
                         struct wmk_pool **pool);
 
-// Ends the threads of a pool.
+// Frees a pool, and waits until its threads have ended: then the library may be unloaded.
 wmk_status wmk_pool_free(struct wmk_pool *pool);
 
 // The seeds of every window, 32 bytes each: seeds_per_row of wmk_scheme_facts a row, one after the other; seeds_len bytes in
@@ -858,7 +932,7 @@ wmk_status wmk_select_f32(const struct wmk_scheme *scheme,
                           const uint64_t *coins,
                           int32_t *chosen);
 
-// Tests one segment of text: wmk_exhibit_new, wmk_exhibit_push, wmk_exhibit_test. No tokens at all are a test with
+// Tests one answer: wmk_exhibit_new, wmk_exhibit_push, wmk_exhibit_test. No tokens at all are a test with
 // n_scored 0 and ln_p 0.
 wmk_status wmk_detect(const struct wmk_scheme *scheme,
                       const int32_t *tokens,
@@ -880,7 +954,9 @@ wmk_status wmk_exhibit_exclude(struct wmk_exhibit *exhibit,
                                const int32_t *prompt,
                                size_t len);
 
-// Takes in one segment of text: no window crosses its ends.
+// Takes in one answer: no window crosses its ends, nor a special token of the profile.
+//
+// WMK_STATUS_TOKEN: an id is negative, or outside the vocabulary that the profile pins.
 wmk_status wmk_exhibit_push(struct wmk_exhibit *exhibit, const int32_t *segment, size_t len);
 
 // Tests what was taken in. More may be pushed afterwards; a decision to stop that looks at these numbers makes them invalid as
