@@ -1,10 +1,11 @@
 //! What a call through the C interface costs beside the same call in Rust: `cargo run --release --package watermark-c --example
 //! costs`.
 //!
-//! Both in one run, in turns; medians of thread time are not needed, since a busy machine slows both alike: read the ratio.
+//! Both in one run, in turns, medians of wall time: a busy machine slows both alike, so read the differences and ratios.
 
 #![allow(unsafe_code, reason = "C functions are called")]
 
+use std::cell::RefCell;
 use std::hint::black_box;
 use std::mem::size_of;
 use std::ptr::{null, null_mut};
@@ -115,13 +116,14 @@ fn main() {
         ),
     );
     assert_eq!(mask, other_mask);
-    let (mut logits, mut other_logits) = (vec![0.0; VOCABULARY], vec![0.0; VOCABULARY]);
+    // One row for both: where it lies in memory matters as much as who writes to it.
+    let logits = RefCell::new(vec![0.0; VOCABULARY]);
     report(
         "green list, gamma 1/2, bias of 128k",
         beside(
-            || biaser.bias(&biaser.row(black_box(&[3, 4])), &mut logits),
+            || biaser.bias(&biaser.row(black_box(&[3, 4])), &mut logits.borrow_mut()),
             || {
-                let out = other_logits.as_mut_ptr();
+                let out = logits.borrow_mut().as_mut_ptr();
                 // SAFETY: as above.
                 let status = unsafe {
                     wmk_bias_rows(
@@ -138,7 +140,6 @@ fn main() {
             },
         ),
     );
-    assert_eq!(logits, other_logits);
     // SAFETY: not used again.
     unsafe { wmk_scheme_free(scheme) };
 
