@@ -331,7 +331,7 @@ typedef struct wmk_counts {
     uint64_t tokens;
     // Segments.
     uint64_t segments;
-    // Tokens of every wmk_outcome: outcomes[WMK_OUTCOME_MARKED] by the mark, the others by the reason to skip.
+    // Tokens of every wmk_outcome, with its code as the index.
     uint64_t outcomes[WMK_OUTCOMES];
 } wmk_counts;
 
@@ -571,8 +571,8 @@ wmk_status wmk_bias_rows(const struct wmk_scheme *scheme,
                          size_t vocabulary,
                          size_t stride);
 
-// Chooses a token for every row by the mark: chosen[i] for row i, with coins[i]; both have as many entries as there are rows.
-// chosen[i] is -1 for an inactive row and one without a candidate. For coins see wmk_session_decide.
+// Chooses a token for every row by the mark, into chosen, with the row's entry of coins; both have as many entries as there are
+// rows. An inactive row and one without a candidate get -1. For coins see wmk_session_decide.
 //
 // WMK_STATUS_NO_CANDIDATE: the first row without a candidate is named; the other rows are done.
 wmk_status wmk_select_f32(const struct wmk_scheme *scheme,
@@ -698,8 +698,8 @@ wmk_status wmk_session_record(const struct wmk_session *session,
                               size_t len,
                               size_t *needed);
 
-// One step of every sequence of a batch: row i of the logits to the next token of sessions[i], drawn with coins[i] and
-// accepted. The arrays have as many entries as the logits have rows; no session may stand twice.
+// One step of every sequence of a batch: a row of the logits to the next token of its session, drawn with its coin and accepted.
+// The arrays have as many entries as the logits have rows; no session may stand twice.
 //
 // WMK_STATUS_NO_CANDIDATE, _BUSY or _POISONED: the first row that failed is named; its outcome is WMK_OUTCOME_NONE, and the
 // other rows are done. Any other failure: nothing has changed.
@@ -855,8 +855,8 @@ wmk_status wmk_session_record(const struct wmk_session *session,
                               size_t len,
                               size_t *needed);
 
-// One step of every sequence of a batch: row i of the logits to the next token of sessions[i], drawn with coins[i] and
-// accepted. The arrays have as many entries as the logits have rows; no session may stand twice.
+// One step of every sequence of a batch: a row of the logits to the next token of its session, drawn with its coin and accepted.
+// The arrays have as many entries as the logits have rows; no session may stand twice.
 //
 // WMK_STATUS_NO_CANDIDATE, _BUSY or _POISONED: the first row that failed is named; its outcome is WMK_OUTCOME_NONE, and the
 // other rows are done. Any other failure: nothing has changed.
@@ -920,8 +920,8 @@ wmk_status wmk_bias_rows(const struct wmk_scheme *scheme,
                          size_t vocabulary,
                          size_t stride);
 
-// Chooses a token for every row by the mark: chosen[i] for row i, with coins[i]; both have as many entries as there are rows.
-// chosen[i] is -1 for an inactive row and one without a candidate. For coins see wmk_session_decide.
+// Chooses a token for every row by the mark, into chosen, with the row's entry of coins; both have as many entries as there are
+// rows. An inactive row and one without a candidate get -1. For coins see wmk_session_decide.
 //
 // WMK_STATUS_NO_CANDIDATE: the first row without a candidate is named; the other rows are done.
 wmk_status wmk_select_f32(const struct wmk_scheme *scheme,

@@ -267,3 +267,28 @@ pub(crate) fn lock<'a, T>(mutex: &'a Mutex<T>, what: &str) -> Result<MutexGuard<
         ),
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_handle_in_use_or_left_by_a_panic_is_refused() {
+        let mutex = Mutex::new(0);
+        let refused = || {
+            lock(&mutex, "session")
+                .err()
+                .map(|failure| failure.status())
+        };
+        let held = mutex.lock();
+        assert_eq!(refused(), Some(Status::Busy));
+        drop(held);
+        assert_eq!(refused(), None);
+        let panicked = std::panic::catch_unwind(|| {
+            let _held = mutex.lock();
+            panic!("injected");
+        });
+        assert!(panicked.is_err());
+        assert_eq!(refused(), Some(Status::Poisoned));
+    }
+}

@@ -452,8 +452,8 @@ pub unsafe extern "C" fn wmk_bias_rows(
     })
 }
 
-/// Chooses a token for every row by the mark: chosen[i] for row i, with coins[i]; both have as many entries as there are rows.
-/// chosen[i] is -1 for an inactive row and one without a candidate. For coins see wmk_session_decide.
+/// Chooses a token for every row by the mark, into chosen, with the row's entry of coins; both have as many entries as there are
+/// rows. An inactive row and one without a candidate get -1. For coins see wmk_session_decide.
 ///
 /// WMK_STATUS_NO_CANDIDATE: the first row without a candidate is named; the other rows are done.
 #[unsafe(no_mangle)]

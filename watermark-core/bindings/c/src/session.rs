@@ -434,7 +434,7 @@ pub struct Counts {
     pub tokens: u64,
     /// Segments.
     pub segments: u64,
-    /// Tokens of every wmk_outcome: outcomes[WMK_OUTCOME_MARKED] by the mark, the others by the reason to skip.
+    /// Tokens of every wmk_outcome, with its code as the index.
     pub outcomes: [u64; WMK_OUTCOMES],
 }
 versioned!(Counts, "wmk_counts");
@@ -510,8 +510,8 @@ pub unsafe extern "C" fn wmk_session_record(
     })
 }
 
-/// One step of every sequence of a batch: row i of the logits to the next token of sessions[i], drawn with coins[i] and
-/// accepted. The arrays have as many entries as the logits have rows; no session may stand twice.
+/// One step of every sequence of a batch: a row of the logits to the next token of its session, drawn with its coin and accepted.
+/// The arrays have as many entries as the logits have rows; no session may stand twice.
 ///
 /// WMK_STATUS_NO_CANDIDATE, _BUSY or _POISONED: the first row that failed is named; its outcome is WMK_OUTCOME_NONE, and the
 /// other rows are done. Any other failure: nothing has changed.

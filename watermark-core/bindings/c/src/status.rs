@@ -101,6 +101,11 @@ impl Failure {
             message: message.into(),
         }
     }
+
+    #[cfg(test)]
+    pub(crate) fn status(&self) -> Status {
+        self.status
+    }
 }
 
 thread_local! {
