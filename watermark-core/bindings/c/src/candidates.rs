@@ -260,24 +260,29 @@ impl Scratch {
             // No candidate, as a logit and as a weight.
             *value = f32::NEG_INFINITY;
         }
-        self.origin.clear();
-        self.weights.clear();
         let by_place = match checked.input {
             Input::Logits => self.buffer.fill(&self.values, &checked.sampling),
             Input::Weights => core::Candidates::dense(&self.values),
         };
-        for (place, weight) in by_place.map_err(|_| no_candidate(None))?.iter() {
-            self.origin.push(place);
-            self.weights.push(weight);
-        }
+        let by_place = by_place.map_err(|_| no_candidate(None))?;
+        self.weights.clear();
+        self.weights
+            .extend(by_place.iter().map(|(_, weight)| weight));
+        let mut made = (&self.ids, None);
         // Truncation drops some, and may leave the others in another order.
-        self.kept.clear();
-        let kept = self.origin.iter().map(|&place| self.ids[place as usize]);
-        self.kept.extend(kept);
-        let candidates = core::Candidates::pairs(&self.kept, &self.weights);
+        if let Some(places) = by_place.tokens() {
+            self.origin.clear();
+            self.origin.extend_from_slice(places);
+            self.kept.clear();
+            self.kept
+                .extend(places.iter().map(|&place| self.ids[place as usize]));
+            made = (&self.kept, Some(&*self.origin));
+        }
+        let (tokens, origin) = made;
+        let candidates = core::Candidates::pairs(tokens, &self.weights);
         Ok(Made {
             candidates: candidates.map_err(|_| no_candidate(None))?,
-            origin: Some(&self.origin),
+            origin,
         })
     }
 }
