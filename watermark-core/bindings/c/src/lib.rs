@@ -36,6 +36,11 @@ pub mod status;
 
 use status::{Failure, Status, guard};
 
+#[cfg(not(panic = "unwind"))]
+compile_error!(
+    "a panic must be a status, never the end of the host: build watermark-c with panic = \"unwind\""
+);
+
 /// Version of the interface: changes when a program that was compiled against an older header would no longer work.
 pub const WMK_ABI_VERSION: u32 = 1;
 
