@@ -2,12 +2,13 @@
 
 use std::cell::RefCell;
 use std::num::NonZeroUsize;
+use std::thread::JoinHandle;
 
 use ndarray::{ArrayView1, ArrayView2, ArrayViewMut1, ArrayViewMut2, Axis};
 use rand_core::Rng;
 
 use crate::candidates::{CandidateBuffer, NoCandidate, Sampling};
-use crate::sampler::Session;
+use crate::sampler::{Outcome, Session};
 use crate::scheme::Biaser;
 
 /// A batch whose parts do not fit together.
@@ -30,6 +31,12 @@ pub enum BatchError {
         given: usize,
         /// The scheme's h.
         wanted: usize,
+    },
+    /// A row whose scheme chooses tokens itself.
+    #[error("row {row}: its scheme is no bias of logits; sample the row instead")]
+    NoBias {
+        /// The row.
+        row: usize,
     },
     /// A row without a candidate.
     #[error("row {row}: no candidate has a positive, finite weight")]
@@ -56,19 +63,146 @@ pub fn bias_rows(
     Ok(())
 }
 
+/// What the next position of every sequence needs, whatever their lengths and segments: `outcomes[i]` says whether it is
+/// [due](Session::due), and then row i of `windows` (rows x h) is its window. Other rows are left as they were.
+///
+/// For engines that look up masks or bias logits elsewhere. Temperature and entropy may give further reasons to skip.
+///
+/// # Errors
+/// The parts do not fit together; then nothing is changed.
+pub fn windows_of(
+    sessions: &[&Session<'_>],
+    mut windows: ArrayViewMut2<'_, u32>,
+    outcomes: &mut [Outcome],
+) -> Result<(), BatchError> {
+    let rows = sessions.len();
+    check_rows("windows", windows.nrows(), rows)?;
+    check_rows("outcomes", outcomes.len(), rows)?;
+    for session in sessions {
+        check_width(windows.ncols(), session.context_width())?;
+    }
+    let rows = sessions.iter().zip(windows.rows_mut()).zip(outcomes);
+    for ((session, mut row), outcome) in rows {
+        *outcome = match session.due() {
+            Ok(window) => {
+                row.iter_mut()
+                    .zip(window)
+                    .for_each(|(to, &from)| *to = from);
+                Outcome::Marked
+            }
+            Err(reason) => Outcome::Skipped(reason),
+        };
+    }
+    Ok(())
+}
+
+/// [`Session::bias`] on every row of `logits` (rows x vocabulary), in place: row i is that of `sessions[i]`, at
+/// `temperatures[i]`, and `outcomes[i]` says whether the mark is in it. A row that is not due keeps its logits.
+///
+/// # Errors
+/// The parts do not fit together, or a scheme is no bias; then nothing is changed.
+pub fn bias_sessions(
+    sessions: &[&Session<'_>],
+    temperatures: &[f32],
+    logits: ArrayViewMut2<'_, f32>,
+    outcomes: &mut [Outcome],
+) -> Result<(), BatchError> {
+    let part = Biased::checked(sessions, temperatures, logits, outcomes)?;
+    part.each();
+    Ok(())
+}
+
+/// Some rows of a batch of biases.
+struct Biased<'a, 'm> {
+    sessions: &'a [&'a Session<'m>],
+    temperatures: &'a [f32],
+    logits: ArrayViewMut2<'a, f32>,
+    outcomes: &'a mut [Outcome],
+}
+
+impl<'a, 'm> Biased<'a, 'm> {
+    fn checked(
+        sessions: &'a [&'a Session<'m>],
+        temperatures: &'a [f32],
+        logits: ArrayViewMut2<'a, f32>,
+        outcomes: &'a mut [Outcome],
+    ) -> Result<Self, BatchError> {
+        check_rows("sessions", sessions.len(), logits.nrows())?;
+        check_rows("temperatures", temperatures.len(), logits.nrows())?;
+        check_rows("outcomes", outcomes.len(), logits.nrows())?;
+        if let Some(row) = sessions
+            .iter()
+            .position(|session| session.biaser().is_none())
+        {
+            return Err(BatchError::NoBias { row });
+        }
+        Ok(Self {
+            sessions,
+            temperatures,
+            logits,
+            outcomes,
+        })
+    }
+
+    fn each(mut self) {
+        let rows = self
+            .sessions
+            .iter()
+            .zip(self.temperatures)
+            .zip(self.outcomes);
+        for (((session, &temperature), outcome), mut row) in rows.zip(self.logits.rows_mut()) {
+            let biased = match row.as_slice_mut() {
+                Some(row) => session.bias(row, temperature),
+                None => {
+                    let mut copy = row.to_vec();
+                    let biased = session.bias(&mut copy, temperature);
+                    row.iter_mut().zip(copy).for_each(|(to, from)| *to = from);
+                    biased
+                }
+            };
+            *outcome = biased.expect("every session has a bias");
+        }
+    }
+
+    fn halve(self) {
+        let rows = self.sessions.len();
+        if rows < 2 {
+            return self.each();
+        }
+        let (sessions, other_sessions) = self.sessions.split_at(rows / 2);
+        let (temperatures, other_temperatures) = self.temperatures.split_at(rows / 2);
+        let (logits, other_logits) = self.logits.split_at(Axis(0), rows / 2);
+        let (outcomes, other_outcomes) = self.outcomes.split_at_mut(rows / 2);
+        let one = Self {
+            sessions,
+            temperatures,
+            logits,
+            outcomes,
+        };
+        let other = Self {
+            sessions: other_sessions,
+            temperatures: other_temperatures,
+            logits: other_logits,
+            outcomes: other_outcomes,
+        };
+        rayon::join(|| one.halve(), || other.halve());
+    }
+}
+
 fn check_windows(
     scheme: &dyn Biaser,
     windows: ArrayView2<'_, u32>,
     rows: usize,
 ) -> Result<(), BatchError> {
     check_rows("windows", windows.nrows(), rows)?;
-    if windows.ncols() == scheme.context_width() {
+    check_width(windows.ncols(), scheme.context_width())
+}
+
+fn check_width(given: usize, wanted: usize) -> Result<(), BatchError> {
+    if given == wanted {
         Ok(())
     } else {
-        Err(BatchError::ContextWidth {
-            given: windows.ncols(),
-            wanted: scheme.context_width(),
-        })
+        Err(BatchError::ContextWidth { given, wanted })
     }
 }
 
@@ -111,10 +245,13 @@ pub fn sample_rows<R: Rng>(
     Ok(())
 }
 
-/// Threads of its own for batches: no other pool of the process is used or waited for.
+/// Threads of its own for batches: no other pool of the process is used or waited for. Dropping it waits until they have
+/// ended, so that a library can be unloaded afterwards.
 #[derive(Debug)]
 pub struct Pool {
-    threads: rayon::ThreadPool,
+    /// Some until it is dropped.
+    threads: Option<rayon::ThreadPool>,
+    handles: Vec<JoinHandle<()>>,
 }
 
 impl Pool {
@@ -123,13 +260,28 @@ impl Pool {
     /// # Errors
     /// The system gives no threads.
     pub fn new(threads: NonZeroUsize) -> Result<Self, PoolError> {
+        let mut handles = Vec::new();
         let builder = rayon::ThreadPoolBuilder::new()
             .num_threads(threads.get())
-            .thread_name(|index| format!("watermark-{index}"));
+            .spawn_handler(|thread| {
+                let name = format!("watermark-{}", thread.index());
+                let builder = std::thread::Builder::new().name(name);
+                handles.push(builder.spawn(|| thread.run())?);
+                Ok(())
+            });
         let threads = builder
             .build()
             .map_err(|error| PoolError(error.to_string()))?;
-        Ok(Self { threads })
+        Ok(Self {
+            threads: Some(threads),
+            handles,
+        })
+    }
+
+    /// Runs `work` on the threads: what rayon splits in it is spread over them and over no others.
+    pub fn run<R: Send>(&self, work: impl FnOnce() -> R + Send) -> R {
+        let threads = self.threads.as_ref().expect("there until it is dropped");
+        threads.install(work)
     }
 
     /// [`bias_rows`] with the rows spread over the threads: the same result.
@@ -143,7 +295,23 @@ impl Pool {
         logits: ArrayViewMut2<'_, f32>,
     ) -> Result<(), BatchError> {
         check_windows(scheme, windows, logits.nrows())?;
-        self.threads.install(|| halve(scheme, windows, logits));
+        self.run(|| halve(scheme, windows, logits));
+        Ok(())
+    }
+
+    /// [`bias_sessions`] with the rows spread over the threads: the same result.
+    ///
+    /// # Errors
+    /// As [`bias_sessions`].
+    pub fn bias_sessions(
+        &self,
+        sessions: &[&Session<'_>],
+        temperatures: &[f32],
+        logits: ArrayViewMut2<'_, f32>,
+        outcomes: &mut [Outcome],
+    ) -> Result<(), BatchError> {
+        let part = Biased::checked(sessions, temperatures, logits, outcomes)?;
+        self.run(|| part.halve());
         Ok(())
     }
 
@@ -172,9 +340,22 @@ impl Pool {
             coins,
             tokens,
         };
-        match self.threads.install(|| part.sample(sampling)) {
+        match self.run(|| part.sample(sampling)) {
             None => Ok(()),
             Some(row) => Err(BatchError::NoCandidate { row }),
+        }
+    }
+}
+
+impl Drop for Pool {
+    fn drop(&mut self) {
+        drop(self.threads.take());
+        let this = std::thread::current().id();
+        for handle in self.handles.drain(..) {
+            // One of its own threads cannot wait for itself; a thread that panicked has ended as well.
+            if handle.thread().id() != this {
+                let _ = handle.join();
+            }
         }
     }
 }
@@ -275,7 +456,7 @@ mod tests {
     use super::*;
     use crate::key::{Epoch, SlotKey};
     use crate::profile::{Mark, Profile};
-    use crate::sampler::Outcome;
+    use crate::sampler::SkipReason;
     use ndarray::{Array2, ShapeBuilder};
     use rand_chacha::ChaCha8Rng;
     use rand_core::SeedableRng;
@@ -315,6 +496,30 @@ mod tests {
     }
 
     #[test]
+    fn a_dropped_pool_has_no_threads_left() {
+        use std::sync::Arc;
+        use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+        /// Counts the threads that have ended.
+        struct Local(Arc<AtomicUsize>);
+        impl Drop for Local {
+            fn drop(&mut self) {
+                self.0.fetch_add(1, SeqCst);
+            }
+        }
+        thread_local! {
+            static LOCAL: RefCell<Option<Local>> = const { RefCell::new(None) };
+        }
+        let ended = Arc::new(AtomicUsize::new(0));
+        let pool = Pool::new(NonZeroUsize::new(3).unwrap()).unwrap();
+        pool.run(|| {
+            rayon::broadcast(|_| LOCAL.set(Some(Local(ended.clone()))));
+        });
+        assert_eq!(ended.load(SeqCst), 0);
+        drop(pool);
+        assert_eq!(ended.load(SeqCst), 3);
+    }
+
+    #[test]
     fn parts_that_do_not_fit_are_refused() {
         let mark = mark();
         let biaser = mark.scheme().as_biaser().unwrap();
@@ -335,6 +540,76 @@ mod tests {
                 rows: 3,
                 ..
             })
+        ));
+    }
+
+    /// Rows of different lengths and segments, one of them switched off.
+    #[test]
+    fn rows_that_are_not_due_are_left_alone() {
+        let mark = mark();
+        let texts: [&[u32]; 5] = [&[1, 2], &[1], &[], &[7, 1, 2], &[1, 2]];
+        let mut sessions = texts.map(|text| {
+            let mut session = Session::new(&mark);
+            session.follow(text, None);
+            session
+        });
+        sessions[3].begin_segment();
+        sessions[4].set_enabled(false).unwrap();
+        let rows = sessions.each_ref();
+        let mut windows = Array2::from_elem((5, 2), 99);
+        let mut outcomes = [Outcome::Marked; 5];
+        windows_of(&rows, windows.view_mut(), &mut outcomes).unwrap();
+        let partial = Outcome::Skipped(SkipReason::PartialContext);
+        let off = Outcome::Skipped(SkipReason::Disabled);
+        assert_eq!(outcomes, [Outcome::Marked, partial, partial, partial, off]);
+        assert_eq!(windows.row(0).to_vec(), [1, 2]);
+        assert!(
+            windows
+                .rows()
+                .into_iter()
+                .skip(1)
+                .flatten()
+                .all(|&id| id == 99)
+        );
+
+        let plain = Array2::from_shape_fn((5, 45), |(i, j)| (i * j) as f32 * 0.1);
+        let pool = Pool::new(NonZeroUsize::new(2).unwrap()).unwrap();
+        for threads in [false, true] {
+            let mut logits = Array2::zeros((5, 45).f());
+            logits.assign(&plain);
+            let mut biased = [off; 5];
+            let view = logits.view_mut();
+            match threads {
+                false => bias_sessions(&rows, &[1.0; 5], view, &mut biased).unwrap(),
+                true => pool
+                    .bias_sessions(&rows, &[1.0; 5], view, &mut biased)
+                    .unwrap(),
+            }
+            assert_eq!(biased, outcomes);
+            let mut first = plain.row(0).to_vec();
+            sessions[0].bias(&mut first, 1.0);
+            assert_eq!(logits.row(0).to_vec(), first);
+            assert_ne!(logits.row(0), plain.row(0));
+            for row in 1..5 {
+                assert_eq!(logits.row(row), plain.row(row));
+            }
+        }
+        let race = Profile::built_in("gumbel-h2").unwrap();
+        let key = SlotKey::from_parts([3; 32], Epoch::new("t").unwrap(), 0);
+        let race = race.bind(&key).unwrap();
+        let other = Session::new(&race);
+        let mut logits = plain.clone();
+        let refused = bias_sessions(
+            &[rows[0], &other],
+            &[1.0; 2],
+            logits.slice_mut(ndarray::s![..2, ..]),
+            &mut outcomes[..2],
+        );
+        assert_eq!(refused, Err(BatchError::NoBias { row: 1 }));
+        let narrow = windows_of(&rows, Array2::zeros((5, 3)).view_mut(), &mut outcomes);
+        assert!(matches!(
+            narrow,
+            Err(BatchError::ContextWidth { given: 3, .. })
         ));
     }
 

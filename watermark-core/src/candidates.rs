@@ -13,6 +13,8 @@ pub struct Candidates<'a> {
     /// `None`: the candidates are all tokens, in order.
     tokens: Option<&'a [u32]>,
     favourite: usize,
+    /// The weight of a token from here on counts as zero.
+    limit: u64,
 }
 
 /// No candidate has a positive, finite weight; there is nothing to choose from.
@@ -41,10 +43,41 @@ impl<'a> Candidates<'a> {
                 weights,
                 tokens,
                 favourite,
+                limit: u64::MAX,
             })
         } else {
             Err(NoCandidate)
         }
+    }
+
+    /// The same candidates, where the weight of a token that is no id of a vocabulary of `size` counts as zero. Models
+    /// often have more logits than tokens: the rows of the embedding are padded to a round number.
+    ///
+    /// An index means the same candidate as before. Cheap: the weights are read again only where the most probable
+    /// candidate is dismissed.
+    pub fn within(&self, size: u32) -> Result<Self, NoCandidate> {
+        let mut known = *self;
+        match self.tokens {
+            None if self.favourite < size as usize => {
+                known.weights = &self.weights[..self.weights.len().min(size as usize)];
+            }
+            None => return Self::new(&self.weights[..size as usize], None),
+            Some(tokens) => {
+                known.limit = known.limit.min(u64::from(size));
+                if u64::from(tokens[known.favourite]) >= known.limit {
+                    let (limited, mut largest) = (known, 0.0);
+                    for (index, (_, weight)) in limited.iter().enumerate() {
+                        if weight > largest {
+                            (known.favourite, largest) = (index, weight);
+                        }
+                    }
+                    if largest == 0.0 {
+                        return Err(NoCandidate);
+                    }
+                }
+            }
+        }
+        Ok(known)
     }
 
     /// Number of candidates.
@@ -58,7 +91,8 @@ impl<'a> Candidates<'a> {
         self.tokens
     }
 
-    /// The weights as they were given: those that are not positive count as zero.
+    /// The weights as they were given: those that are not positive count as zero, and so do those of tokens outside the
+    /// vocabulary where the tokens are listed.
     pub(crate) fn weights(&self) -> &'a [f32] {
         self.weights
     }
@@ -66,12 +100,19 @@ impl<'a> Candidates<'a> {
     /// Token and weight of a candidate.
     pub fn get(&self, index: usize) -> (u32, f32) {
         let token = self.tokens.map_or(index as u32, |tokens| tokens[index]);
-        (token, self.weights[index].max(0.0))
+        let known = u64::from(token) < self.limit;
+        let weight = if known { self.weights[index] } else { 0.0 };
+        (token, weight.max(0.0))
     }
 
     /// All candidates: token and weight.
     pub fn iter(&self) -> impl Iterator<Item = (u32, f32)> + use<'_, 'a> {
         (0..self.len()).map(|index| self.get(index))
+    }
+
+    /// The sum of the weights.
+    pub(crate) fn total(&self) -> f64 {
+        self.iter().map(|(_, weight)| f64::from(weight)).sum()
     }
 
     /// Index of the first candidate of the largest weight.
@@ -100,6 +141,13 @@ impl<'a> Candidates<'a> {
         kernel::scratch(self.len(), |weights: &mut [f64]| {
             for (to, &from) in weights.iter_mut().zip(self.weights) {
                 *to = f64::from(if from > 0.0 { from } else { 0.0 });
+            }
+            if self.limit != u64::MAX {
+                for (to, &token) in weights.iter_mut().zip(self.tokens.unwrap_or_default()) {
+                    if u64::from(token) >= self.limit {
+                        *to = 0.0;
+                    }
+                }
             }
             reweight(weights);
             draw_index(weights, unit(coins)).unwrap_or(self.favourite)
@@ -153,7 +201,7 @@ fn draw_index(weights: &[f64], part: f64) -> Option<usize> {
 }
 
 /// Uniform on [0, 1) in steps of 2^-53.
-fn unit(coins: &mut dyn Rng) -> f64 {
+pub(crate) fn unit(coins: &mut dyn Rng) -> f64 {
     (coins.next_u64() >> 11) as f64 * (1.0 / 9_007_199_254_740_992.0)
 }
 
@@ -289,6 +337,7 @@ impl CandidateBuffer {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use rand_core::SeedableRng;
 
     fn filled(logits: &[f32], sampling: Sampling) -> Vec<(u32, f32)> {
         let mut buffer = CandidateBuffer::default();
@@ -336,6 +385,48 @@ mod tests {
         }
         assert!(Candidates::dense(&[0.0, -1.0, f32::NAN]).is_err());
         assert!(Candidates::dense(&[f32::INFINITY]).is_err());
+    }
+
+    #[test]
+    fn tokens_outside_the_vocabulary_are_no_candidates() {
+        let weights = [0.1, 0.3, 0.2, 9.0];
+        let mut coins = rand_chacha::ChaCha8Rng::seed_from_u64(1);
+        let dense = Candidates::dense(&weights).unwrap().within(3).unwrap();
+        let tokens = [7, 0, 1, 3];
+        let pairs = Candidates::pairs(&tokens, &weights).unwrap();
+        for (known, expected) in [
+            (dense, [0.1, 0.3, 0.2, 0.0]),
+            (pairs.within(3).unwrap(), [0.0, 0.3, 0.2, 0.0]),
+        ] {
+            let mut seen = [0.0; 4];
+            seen[..known.len()].copy_from_slice(&known.iter().map(|(_, w)| w).collect::<Vec<_>>());
+            assert_eq!(seen, expected);
+            assert_eq!(known.favourite(), 1);
+            for _ in 0..200 {
+                assert!(expected[known.sample(&mut coins)] > 0.0);
+            }
+        }
+        // The entropy is that of what is left.
+        let few = Candidates::pairs(&tokens[1..3], &weights[1..3]).unwrap();
+        assert_eq!(pairs.within(3).unwrap().entropy(), few.entropy());
+        // All are known, or none is.
+        assert_eq!(pairs.within(8).unwrap().favourite(), 3);
+        assert_eq!(
+            Candidates::dense(&weights)
+                .unwrap()
+                .within(90)
+                .unwrap()
+                .len(),
+            4
+        );
+        assert_eq!(pairs.within(0).unwrap_err(), NoCandidate);
+        assert_eq!(
+            Candidates::dense(&[0.0, 1.0])
+                .unwrap()
+                .within(1)
+                .unwrap_err(),
+            NoCandidate
+        );
     }
 
     #[test]

@@ -18,7 +18,7 @@
 //! 4. Apply a [`verdict::Policy`].
 //!
 //! A corpus under one key is read by a [`stream::Stream`], in bounded memory if need be; whose copy of a text leaked, by
-//! [`accounts`]; batches of rows are written by [`batch::Pool`]. The machine code is chosen at run time ([`kernel`]).
+//! [`accounts`]; batches of rows are written by [`batch::Pool`], and drafts by [`speculative`]. The machine code is chosen at run time ([`kernel`]).
 //!
 //! ```
 //! use rand_chacha::ChaCha8Rng;
@@ -74,6 +74,7 @@ pub mod regime;
 pub mod report;
 pub mod sampler;
 pub mod scheme;
+pub mod speculative;
 pub mod stats;
 pub mod stream;
 pub mod text;

@@ -45,6 +45,14 @@ pub struct Profile {
     /// The writer leaves positions of less entropy (nats) alone; 0 marks all.
     #[serde(default)]
     pub min_entropy: f64,
+    /// Whether the mark must not be switched off or rationed for a sequence: what a server sets, whose requests come
+    /// from strangers. See [`Session::set_enabled`](crate::sampler::Session::set_enabled).
+    #[serde(default, skip_serializing_if = "core::ops::Not::not")]
+    pub enforced: bool,
+    /// Token ids that are no text of an answer, ascending: the end of the text, markers of turns, of reasoning and of
+    /// tool calls. A segment ends at each ([`segments`](crate::window::segments)).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub special_tokens: Vec<u32>,
     /// The vocabulary that token ids refer to; without it any is taken.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub vocabulary: Option<Vocabulary>,
@@ -72,7 +80,7 @@ pub enum RepeatedContexts {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Vocabulary {
-    /// Number of token ids.
+    /// Number of token ids. A model may have more logits: the further ones are no candidates.
     pub size: u32,
     /// [`Tokenizer::digest`](crate::text::Tokenizer::digest) in hexadecimal.
     pub sha256: String,
@@ -184,6 +192,30 @@ pub enum ProfileError {
         "field `repeated_contexts` is `mark`: a Gumbel or tournament mark would make text loop; use `skip`"
     )]
     RepeatedContexts,
+    /// Special tokens out of order, or outside the vocabulary.
+    #[error(
+        "field `special_tokens`: {token} comes after {before}; list every id once, in ascending order"
+    )]
+    SpecialOrder {
+        /// The id.
+        token: u32,
+        /// The one before it.
+        before: u32,
+    },
+    /// An id that the vocabulary does not have.
+    #[error(
+        "{what}: token id {token} is outside the vocabulary of {size} ids of profile `{id}`; was it made with another tokenizer, or is it a padding row of the model's logits?"
+    )]
+    TokenId {
+        /// The field, or the text and position.
+        what: String,
+        /// The id.
+        token: u32,
+        /// Ids of the vocabulary.
+        size: u32,
+        /// The profile's id.
+        id: String,
+    },
     /// A leak slot without an account, or the reverse.
     #[error(
         "a leak slot marks for one account, numbered from 1, and a provider slot for none: account {account} does not fit slot `{slot:?}`"
@@ -390,6 +422,8 @@ impl Profile {
                 RepeatedContexts::Skip
             },
             min_entropy: 0.0,
+            enforced: false,
+            special_tokens: Vec::new(),
             vocabulary: None,
             engine: EngineParameters::default(),
         }
@@ -439,7 +473,42 @@ impl Profile {
         if self.repeated_contexts == RepeatedContexts::Mark && !tilts {
             return Err(ProfileError::RepeatedContexts);
         }
-        Ok(())
+        let pairs = self
+            .special_tokens
+            .iter()
+            .zip(self.special_tokens.iter().skip(1));
+        if let Some((&before, &token)) = pairs.into_iter().find(|(before, token)| before >= token) {
+            return Err(ProfileError::SpecialOrder { token, before });
+        }
+        self.check_ids("field `special_tokens`", &self.special_tokens)
+    }
+
+    /// Whether every id is one of the vocabulary, where the profile pins one. `what` names the ids in the error: a
+    /// reader who meets the id of a padding row has other ids than the writer's.
+    pub fn check_ids(&self, what: &str, tokens: &[u32]) -> Result<(), ProfileError> {
+        let Some(vocabulary) = &self.vocabulary else {
+            return Ok(());
+        };
+        let size = vocabulary.size;
+        match tokens.iter().position(|&token| token >= size) {
+            None => Ok(()),
+            Some(at) => Err(ProfileError::TokenId {
+                what: format!("{what}, position {at}"),
+                token: tokens[at],
+                size,
+                id: self.id.clone(),
+            }),
+        }
+    }
+
+    /// Whether a token is one of [`special_tokens`](Self::special_tokens).
+    pub fn is_special(&self, token: u32) -> bool {
+        self.special_tokens.binary_search(&token).is_ok()
+    }
+
+    /// The segments of an answer's ids: [`segments`](crate::window::segments) between the profile's special tokens.
+    pub fn segments<'t>(&'t self, tokens: &'t [u32]) -> impl Iterator<Item = &'t [u32]> {
+        crate::window::segments(tokens, &self.special_tokens)
     }
 
     /// Whether a tokenizer is the one that the profile's ids refer to.
@@ -799,6 +868,15 @@ mod tests {
             ),
             (with(gumbel, r#","min_entropy":-1"#), "min_entropy"),
             (with(gumbel, r#","colour":"red""#), "colour"),
+            (with(gumbel, r#","enforced":1"#), "boolean"),
+            (with(gumbel, r#","special_tokens":[7,7]"#), "special_tokens"),
+            (
+                with(
+                    gumbel,
+                    r#","special_tokens":[5,9],"vocabulary":{"size":9,"sha256":"00"}"#,
+                ),
+                "token id 9",
+            ),
             (with(gumbel, r#","rounds":12"#), "rounds"),
             (with(r#"{"type":"magic"}"#, ""), "magic"),
         ] {

@@ -5,29 +5,18 @@ use std::ops::Deref;
 use std::sync::Arc;
 
 use rand_core::Rng;
-use serde::{Deserialize, Serialize};
 
 use crate::candidates::{CandidateBuffer, Candidates, NoCandidate, Sampling};
 use crate::profile::{Mark, RepeatedContexts};
 use crate::window::{fingerprint, window};
 
-/// Why a position is left to ordinary sampling.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum SkipReason {
-    /// Marking is switched off for this sequence.
-    Disabled,
-    /// Temperature 0: there is no choice to make.
-    Greedy,
-    /// Fewer than h tokens in the segment yet.
-    PartialContext,
-    /// The window stood earlier in the sequence.
-    RepeatedContext,
-    /// Less entropy than the profile's `min_entropy`.
-    LowEntropy,
-    /// The sequence has its number of marked tokens.
-    Budget,
-}
+mod engine;
+mod record;
+mod skips;
+
+pub use crate::scheme::TokenRole;
+pub use record::{RecordKind, SessionRecord, Skip};
+pub use skips::{SkipCounts, SkipReason};
 
 /// How a token came about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -81,10 +70,20 @@ impl Deref for Held<'_> {
     }
 }
 
+/// An enforced profile was to be switched off or rationed for one sequence; nothing has changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "the profile is enforced: its mark cannot be switched off or given a budget for one sequence; bind a profile without `enforced` where that is meant to be possible"
+)]
+pub struct Enforced;
+
 /// The mark's view of one sequence: its tokens since the prompt, and the windows met.
 ///
 /// [`decide`](Self::decide) changes nothing and may be asked any number of times;
 /// [`accept`](Self::accept) appends. A clone is an independent continuation (beams, drafts).
+///
+/// Key, profile and account are those of the [`Mark`] that the session was made with: nothing here takes another, so a
+/// request has no way to bring a key of its own.
 #[derive(Clone, Debug)]
 pub struct Session<'m> {
     mark: Held<'m>,
@@ -133,16 +132,32 @@ impl<'m> Session<'m> {
     }
 
     /// Switches marking on or off from here on.
-    pub fn set_enabled(&mut self, enabled: bool) {
+    ///
+    /// # Errors
+    /// The profile is [`enforced`](crate::profile::Profile::enforced) and marking was to be switched off.
+    pub fn set_enabled(&mut self, enabled: bool) -> Result<(), Enforced> {
+        if !enabled && self.mark.profile().enforced {
+            return Err(Enforced);
+        }
         self.enabled = enabled;
+        Ok(())
     }
 
-    /// Marks at most this many tokens of the sequence.
-    pub fn set_budget(&mut self, marked_tokens: Option<u64>) {
+    /// Marks at most this many tokens of the sequence; `None` is no limit.
+    ///
+    /// # Errors
+    /// The profile is [`enforced`](crate::profile::Profile::enforced) and a limit was given.
+    pub fn set_budget(&mut self, marked_tokens: Option<u64>) -> Result<(), Enforced> {
+        if marked_tokens.is_some() && self.mark.profile().enforced {
+            return Err(Enforced);
+        }
         self.budget = marked_tokens;
+        Ok(())
     }
 
     /// Starts a segment (after hidden reasoning, a tool call): no window crosses this point.
+    ///
+    /// After a [special token](crate::profile::Profile::special_tokens) one starts by itself.
     pub fn begin_segment(&mut self) {
         if self.segments.last() != Some(&self.tokens.len()) {
             self.segments.push(self.tokens.len());
@@ -160,51 +175,106 @@ impl<'m> Session<'m> {
         window(segment, segment.len(), self.mark.scheme().context_width())
     }
 
+    /// The window of the next token where it is to be marked, or the reason why it is not. Temperature and candidates
+    /// may give further reasons.
+    pub fn due(&self) -> Result<&[u32], SkipReason> {
+        if !self.enabled {
+            return Err(SkipReason::Disabled);
+        }
+        if self.budget.is_some_and(|budget| self.marked >= budget) {
+            return Err(SkipReason::Budget);
+        }
+        let window = self.window().ok_or(SkipReason::PartialContext)?;
+        if self.mark.profile().repeated_contexts == RepeatedContexts::Skip
+            && !window.is_empty()
+            && self.met.contains(&fingerprint(window))
+        {
+            return Err(SkipReason::RepeatedContext);
+        }
+        Ok(window)
+    }
+
     /// The next token's candidate, or the reason to sample ordinarily.
     ///
     /// `candidates` are what remains after temperature and truncation; `coins` is the caller's
     /// generator, which a green list, a tournament and the choice between dual keys draw from.
+    /// Where the profile pins a vocabulary, tokens outside it are no candidates.
     pub fn decide(
         &self,
         candidates: &Candidates<'_>,
         temperature: f32,
         coins: &mut dyn Rng,
     ) -> Decision {
-        if let Some(reason) = self.skip(temperature, || candidates.entropy()) {
-            return Decision::Skip(reason);
-        }
-        let Some(window) = self.window() else {
-            return Decision::Skip(SkipReason::PartialContext);
-        };
-        let scheme = self.mark.scheme();
-        Decision::Marked(scheme.choose(&scheme.row(window), candidates, coins))
+        self.decide_as(TokenRole::Ordinary, candidates, temperature, coins)
     }
 
-    /// Why the next position is left to ordinary sampling, if it is: for engines that take a green list's bonus and
-    /// sample themselves. `entropy` is that of the candidates, in nats, and is asked for only where the profile has a
-    /// least one.
-    pub fn skip(&self, temperature: f32, entropy: impl FnOnce() -> f64) -> Option<SkipReason> {
-        if !self.enabled {
-            return Some(SkipReason::Disabled);
+    /// [`decide`](Self::decide) for a token of speculative decoding; [`speculative`](crate::speculative) has the
+    /// rejection step. Drafts are accepted one after the other as they are made, and [taken back](Self::rollback) from
+    /// the first rejected one on.
+    ///
+    /// Under a mark with one key a draft is [left alone](SkipReason::Draft), and the tokens of the target are marked.
+    pub fn decide_as(
+        &self,
+        role: TokenRole,
+        candidates: &Candidates<'_>,
+        temperature: f32,
+        coins: &mut dyn Rng,
+    ) -> Decision {
+        match self.choose(role, candidates, temperature, coins) {
+            Ok(index) => Decision::Marked(index),
+            Err(reason) => Decision::Skip(reason),
+        }
+    }
+
+    fn choose(
+        &self,
+        role: TokenRole,
+        candidates: &Candidates<'_>,
+        temperature: f32,
+        coins: &mut dyn Rng,
+    ) -> Result<usize, SkipReason> {
+        let due = self.due();
+        if due == Err(SkipReason::Disabled) {
+            return Err(SkipReason::Disabled);
         }
         if temperature == 0.0 {
-            return Some(SkipReason::Greedy);
+            return Err(SkipReason::Greedy);
         }
-        if self.budget.is_some_and(|budget| self.marked >= budget) {
-            return Some(SkipReason::Budget);
+        let scheme = self.mark.scheme();
+        if role == TokenRole::Draft && !scheme.marks_drafts() {
+            return Err(SkipReason::Draft);
         }
-        let Some(window) = self.window() else {
-            return Some(SkipReason::PartialContext);
-        };
-        let profile = self.mark.profile();
-        if profile.repeated_contexts == RepeatedContexts::Skip
-            && !window.is_empty()
-            && self.met.contains(&fingerprint(window))
-        {
-            return Some(SkipReason::RepeatedContext);
+        let window = due?;
+        let candidates = self
+            .known(candidates)
+            .map_err(|_| SkipReason::NoCandidate)?;
+        let least = self.mark.profile().min_entropy;
+        if least > 0.0 && candidates.entropy() < least {
+            return Err(SkipReason::LowEntropy);
         }
-        (profile.min_entropy > 0.0 && entropy() < profile.min_entropy)
-            .then_some(SkipReason::LowEntropy)
+        Ok(scheme.choose_as(role, &scheme.row(window), &candidates, coins))
+    }
+
+    /// The candidates that are tokens of the profile's vocabulary.
+    pub(crate) fn known<'c>(
+        &self,
+        candidates: &Candidates<'c>,
+    ) -> Result<Candidates<'c>, NoCandidate> {
+        match &self.mark.profile().vocabulary {
+            Some(vocabulary) => candidates.within(vocabulary.size),
+            None => Ok(*candidates),
+        }
+    }
+
+    /// How many of a row of logits are tokens of the profile's vocabulary.
+    fn width(&self, logits: &[f32]) -> usize {
+        let size = self
+            .mark
+            .profile()
+            .vocabulary
+            .as_ref()
+            .map(|known| known.size as usize);
+        size.map_or(logits.len(), |size| size.min(logits.len()))
     }
 
     /// Appends the token that the engine took.
@@ -214,6 +284,9 @@ impl<'m> Session<'m> {
         self.tokens.push(token);
         self.steps.push(Step { outcome, first_met });
         self.marked += u64::from(outcome == Outcome::Marked);
+        if self.mark.profile().is_special(token) {
+            self.begin_segment();
+        }
     }
 
     /// Takes back the last `tokens` accepted (all, if there are fewer).
@@ -244,15 +317,30 @@ impl<'m> Session<'m> {
         temperature: f32,
         coins: &mut dyn Rng,
     ) -> (u32, Outcome) {
-        let decision = self.decide(candidates, temperature, coins);
+        self.step_as(TokenRole::Ordinary, candidates, temperature, coins)
+    }
+
+    /// [`step`](Self::step) for a token of speculative decoding.
+    pub fn step_as(
+        &self,
+        role: TokenRole,
+        candidates: &Candidates<'_>,
+        temperature: f32,
+        coins: &mut dyn Rng,
+    ) -> (u32, Outcome) {
+        let decision = self.decide_as(role, candidates, temperature, coins);
         let index = match decision {
             Decision::Marked(index) => index,
-            Decision::Skip(_) => candidates.sample(coins),
+            Decision::Skip(_) => self.known(candidates).unwrap_or(*candidates).sample(coins),
         };
         (candidates.get(index).0, decision.outcome())
     }
 
-    /// A whole step: logits to token, marked or sampled ordinarily, and accepted.
+    /// A whole step: logits to token, marked or sampled ordinarily, and accepted. Logits beyond the profile's
+    /// vocabulary are left out before temperature and truncation.
+    ///
+    /// # Errors
+    /// No token of the vocabulary has a finite logit.
     pub fn sample(
         &mut self,
         logits: &[f32],
@@ -260,10 +348,19 @@ impl<'m> Session<'m> {
         buffer: &mut CandidateBuffer,
         coins: &mut dyn Rng,
     ) -> Result<u32, NoCandidate> {
-        let candidates = buffer.fill(logits, sampling)?;
+        let candidates = buffer.fill(&logits[..self.width(logits)], sampling)?;
         let (token, outcome) = self.step(&candidates, sampling.temperature, coins);
         self.accept(token, outcome);
         Ok(token)
+    }
+
+    /// How the tokens of the sequence came about.
+    pub fn skips(&self) -> SkipCounts {
+        let mut counts = SkipCounts::default();
+        self.steps
+            .iter()
+            .for_each(|step| counts.count(step.outcome));
+        counts
     }
 
     /// What was written, in the form that a ledger reads.
@@ -291,53 +388,6 @@ impl<'m> Session<'m> {
             skips,
         }
     }
-}
-
-/// The `type` of a record.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum RecordKind {
-    /// One sequence.
-    #[serde(rename = "watermark.session")]
-    Session,
-}
-
-/// One sequence as written: ids, slot and skips. No text and no key.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct SessionRecord {
-    /// Says what this object is.
-    #[serde(rename = "type")]
-    pub kind: RecordKind,
-    /// Version of this form.
-    pub schema: u32,
-    /// The profile's id.
-    pub profile: String,
-    /// The public name of the slot's key.
-    pub key_id: String,
-    /// The slot's epoch.
-    pub epoch: String,
-    /// The slot's index.
-    pub slot: u32,
-    /// Token ids, without the prompt.
-    pub tokens: Vec<u32>,
-    /// Positions where segments start.
-    pub segments: Vec<usize>,
-    /// How many tokens the mark chose.
-    pub marked: u64,
-    /// The others, as runs.
-    pub skips: Vec<Skip>,
-}
-
-/// A run of positions that were sampled ordinarily for one reason.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Skip {
-    /// First position.
-    pub at: usize,
-    /// Number of positions.
-    pub len: usize,
-    /// The reason.
-    pub reason: SkipReason,
 }
 
 #[cfg(test)]
@@ -380,9 +430,9 @@ mod tests {
         assert_eq!(skip(&session, 1.0), Some(SkipReason::PartialContext));
         session.rollback(1);
         assert_eq!(skip(&session, 1.0), None);
-        session.set_budget(Some(4));
+        session.set_budget(Some(4)).unwrap();
         assert_eq!(skip(&session, 1.0), Some(SkipReason::Budget));
-        session.set_enabled(false);
+        session.set_enabled(false).unwrap();
         assert_eq!(skip(&session, 1.0), Some(SkipReason::Disabled));
 
         let mut gated = Profile::built_in("gumbel-h2").unwrap();
@@ -393,6 +443,119 @@ mod tests {
         session.accept(1, Outcome::Marked);
         session.accept(2, Outcome::Marked);
         assert_eq!(skip(&session, 1.0), Some(SkipReason::LowEntropy));
+    }
+
+    #[test]
+    fn an_enforced_mark_cannot_be_switched_off() {
+        let mut profile = Profile::built_in("gumbel-h2").unwrap();
+        profile.enforced = true;
+        let profile = Profile::from_json(&profile.to_json()).unwrap();
+        let key = SlotKey::from_parts([3; 32], Epoch::new("t").unwrap(), 0);
+        let mark = profile.bind(&key).unwrap();
+        let mut session = Session::new(&mark);
+        session.accept(1, Outcome::Marked);
+        session.accept(2, Outcome::Marked);
+        assert_eq!(session.set_enabled(false), Err(Enforced));
+        assert_eq!(session.set_budget(Some(1)), Err(Enforced));
+        assert_eq!(session.set_enabled(true), Ok(()));
+        assert_eq!(session.set_budget(None), Ok(()));
+        let flat = Candidates::dense(&FLAT).unwrap();
+        let mut rng = ChaCha8Rng::seed_from_u64(1);
+        assert!(matches!(
+            session.decide(&flat, 1.0, &mut rng),
+            Decision::Marked(_)
+        ));
+    }
+
+    /// Three quarters of the weight lie on ids that the vocabulary does not have.
+    #[test]
+    fn padding_of_the_logits_is_never_chosen() {
+        for name in ["gumbel-h2", "greenlist-h2", "selfhash-h4", "tournament-h2"] {
+            let mut profile = Profile::built_in(name).unwrap();
+            profile.vocabulary = Some(crate::profile::Vocabulary {
+                size: 50,
+                sha256: String::new(),
+            });
+            let key = SlotKey::from_parts([3; 32], Epoch::new("t").unwrap(), 0);
+            let mark = profile.bind(&key).unwrap();
+            let mut rng = ChaCha8Rng::seed_from_u64(2);
+            let mut buffer = CandidateBuffer::default();
+            let (dense, ids) = ([1.0; 200], Vec::from_iter((0..200).rev()));
+            let mut session = Session::new(&mark);
+            for step in 0..300 {
+                let candidates = match step % 2 {
+                    0 => Candidates::dense(&dense).unwrap(),
+                    _ => Candidates::pairs(&ids, &dense).unwrap(),
+                };
+                let (token, outcome) = session.step(&candidates, 1.0, &mut rng);
+                assert!(token < 50, "{name}: {token} {outcome:?}");
+                session.accept(token, outcome);
+                // Without the limit the 60 most probable would all be outside.
+                let top = Sampling {
+                    top_k: 60,
+                    ..Sampling::default()
+                };
+                let mut logits = [5.0; 200];
+                logits[..50].fill(1.0);
+                let token = session.sample(&logits, &top, &mut buffer, &mut rng);
+                assert!(token.unwrap() < 50, "{name}");
+            }
+            assert!(session.skips().marked > 400, "{name}");
+            let outside = Candidates::pairs(&ids[..100], &dense[..100]).unwrap();
+            let decision = session.decide(&outside, 1.0, &mut rng);
+            assert_eq!(decision, Decision::Skip(SkipReason::NoCandidate));
+            let mut logits = [f32::NEG_INFINITY; 200];
+            logits[60] = 1.0;
+            let nothing = session.sample(&logits, &Sampling::default(), &mut buffer, &mut rng);
+            assert_eq!(nothing, Err(NoCandidate));
+            assert!(profile.check_ids("answer", session.tokens()).is_ok());
+            let error = profile.check_ids("answer 3", &[1, 60]).unwrap_err();
+            assert!(
+                error
+                    .to_string()
+                    .contains("answer 3, position 1: token id 60")
+            );
+        }
+    }
+
+    /// The writer's cells, less those of special tokens, are the cells that a reader finds, with the markers or without.
+    #[test]
+    fn special_tokens_part_segments_for_writer_and_reader_alike() {
+        let mut profile = Profile::built_in("greenlist-h2").unwrap();
+        profile.special_tokens = vec![3, 9];
+        let key = SlotKey::from_parts([3; 32], Epoch::new("t").unwrap(), 0);
+        let mark = profile.bind(&key).unwrap();
+        let mut rng = ChaCha8Rng::seed_from_u64(3);
+        let mut session = Session::new(&mark);
+        let flat = [1.0; 12];
+        let mut written = Vec::new();
+        for _ in 0..500 {
+            let window = session.window().map(<[u32]>::to_vec);
+            let (token, outcome) = session.step(&Candidates::dense(&flat).unwrap(), 1.0, &mut rng);
+            session.accept(token, outcome);
+            if let Some(window) = window
+                && !profile.is_special(token)
+            {
+                assert!(window.iter().all(|&token| !profile.is_special(token)));
+                written.push((window, token));
+            }
+        }
+        let mut read = Vec::new();
+        for segment in profile.segments(session.tokens()) {
+            for at in 0..segment.len() {
+                let window = window(segment, at, 2).map(<[u32]>::to_vec);
+                read.extend(window.map(|window| (window, segment[at])));
+            }
+        }
+        assert!(read.len() > 250, "{}", read.len());
+        assert_eq!(read, written);
+        // A rollback over a marker takes its segment back.
+        let mut session = Session::new(&mark);
+        session.follow(&[1, 2, 9, 4], None);
+        assert_eq!(session.record().segments, [0, 3]);
+        session.rollback(2);
+        assert_eq!(session.window(), Some(&[1, 2][..]));
+        assert_eq!(session.record().segments, [0]);
     }
 
     #[test]

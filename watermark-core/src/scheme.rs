@@ -44,6 +44,26 @@ pub trait Scheme: Send + Sync + fmt::Debug {
     /// Index of the chosen candidate. All randomness beside the key is the caller's.
     fn choose(&self, row: &Row, candidates: &Candidates<'_>, coins: &mut dyn Rng) -> usize;
 
+    /// [`choose`](Self::choose) for a token of speculative decoding.
+    ///
+    /// With one key the role makes no difference, and a [draft](TokenRole::Draft) must not be asked for
+    /// ([`marks_drafts`](Self::marks_drafts)).
+    fn choose_as(
+        &self,
+        _role: TokenRole,
+        row: &Row,
+        candidates: &Candidates<'_>,
+        coins: &mut dyn Rng,
+    ) -> usize {
+        self.choose(row, candidates, coins)
+    }
+
+    /// Whether drafts have a key of their own, so that a draft that is rejected leaves the key of the token in its
+    /// place untouched.
+    fn marks_drafts(&self) -> bool {
+        false
+    }
+
     /// The score of a token in a row, in units of the null's lattice.
     fn score(&self, row: &Row, token: u32) -> u64;
 
@@ -110,6 +130,25 @@ pub trait Scheme: Send + Sync + fmt::Debug {
     fn as_green_list(&self) -> Option<&GreenList> {
         None
     }
+}
+
+/// What a token is in speculative decoding by rejection sampling: a small model drafts, the target model keeps a draft
+/// with probability min(1, p / q) of a coin that does not depend on the key, and draws the token in place of the first
+/// rejected draft from what remains of p, (p - q)+ (Leviathan et al., arXiv 2211.17192; Chen et al., 2302.01318).
+///
+/// With dual keys a draft is chosen under key A and the others under key B. The token in place of a rejected draft then
+/// is independent of that draft, and over random keys the text has the target's distribution.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum TokenRole {
+    /// No speculation: a fair coin of the caller picks one of two keys.
+    #[default]
+    Ordinary,
+    /// Drawn from the draft model's distribution q.
+    Draft,
+    /// In place of a rejected draft, drawn from (p - q)+.
+    Recovered,
+    /// After a run of drafts that were all kept, drawn from the target's distribution p.
+    Bonus,
 }
 
 /// A scheme that adds a constant to the logits of a set of tokens.

@@ -15,6 +15,18 @@ pub fn window(segment: &[u32], at: usize, context_width: usize) -> Option<&[u32]
     segment.get(at.checked_sub(context_width)?..at)
 }
 
+/// The stretches of an answer's ids between special tokens (`special`, ascending): each is a segment. None is empty.
+///
+/// Special tokens (ends of text and turns, markers of reasoning and of tool calls) are no text of the answer. They are
+/// never scored and stand in no window. A [`Session`](crate::sampler::Session) starts a segment after each, and what
+/// comes before one is the same with it or without, so writer and reader agree, whether the reader has the ids with
+/// the markers or without them.
+pub fn segments<'t>(tokens: &'t [u32], special: &'t [u32]) -> impl Iterator<Item = &'t [u32]> {
+    tokens
+        .split(|token| special.binary_search(token).is_ok())
+        .filter(|segment| !segment.is_empty())
+}
+
 /// A 64-bit fingerprint of a run of tokens, without a key: two multiplications a token.
 ///
 /// It serves equality only. Two different cells are taken for one with probability about

@@ -8,11 +8,12 @@
 //! With *dual keys* a coin of the caller, not of the window, picks one of two independent races,
 //! so that a repeated prompt does not repeat its text. The reader does not know the coin and
 //! scores both: the sum of the two scores is Gamma(2, 1) exactly, and for weak marks the most
-//! powerful score of the mixture to first order.
+//! powerful score of the mixture to first order. In speculative decoding the role of a token takes the coin's place
+//! ([`TokenRole`]); the reader knows that as little.
 
 use rand_core::Rng;
 
-use super::{Null, Row, Scheme, cell_of, fill_cells};
+use super::{Null, Row, Scheme, TokenRole, cell_of, fill_cells};
 use crate::candidates::Candidates;
 use crate::fixed::neg_ln_q24;
 use crate::kernel;
@@ -91,12 +92,12 @@ impl Gumbel {
             }
             Some(tokens) => {
                 let mut words = [0; BATCH];
-                let pieces = tokens.chunks(BATCH).zip(candidates.weights().chunks(BATCH));
-                for (first, (tokens, weights)) in (0..).step_by(BATCH).zip(pieces) {
+                for (first, tokens) in (0..).step_by(BATCH).zip(tokens.chunks(BATCH)) {
                     let words = &mut words[..tokens.len()];
                     seed.values(&self.field, tokens, words);
-                    for (at, &word) in words.iter().enumerate() {
-                        best.meet(word, weights[at], tokens[at], first + at);
+                    for (index, &word) in (first..).zip(&*words) {
+                        let (token, weight) = candidates.get(index);
+                        best.meet(word, weight, token, index);
                     }
                 }
             }
@@ -158,13 +159,27 @@ impl Scheme for Gumbel {
     }
 
     fn choose(&self, row: &Row, candidates: &Candidates<'_>, coins: &mut dyn Rng) -> usize {
-        let seeds = row.seeds();
-        let role = if self.key.dual_key {
-            (coins.next_u32() >> 31) as usize
-        } else {
-            0
+        self.choose_as(TokenRole::Ordinary, row, candidates, coins)
+    }
+
+    fn choose_as(
+        &self,
+        role: TokenRole,
+        row: &Row,
+        candidates: &Candidates<'_>,
+        coins: &mut dyn Rng,
+    ) -> usize {
+        let key = match role {
+            _ if !self.key.dual_key => 0,
+            TokenRole::Ordinary => (coins.next_u32() >> 31) as usize,
+            TokenRole::Draft => 0,
+            TokenRole::Recovered | TokenRole::Bonus => 1,
         };
-        self.race(&seeds[role], candidates)
+        self.race(&row.seeds()[key], candidates)
+    }
+
+    fn marks_drafts(&self) -> bool {
+        self.key.dual_key
     }
 
     fn score(&self, row: &Row, token: u32) -> u64 {

@@ -9,7 +9,7 @@ use watermark_core::profile::Mark;
 use watermark_core::report::KeyInfo;
 use watermark_core::stats::evalue::{LnE, Mixture};
 use watermark_core::verdict::{Policy, Verdict};
-use watermark_core::window::Exhibit;
+use watermark_core::window::{Exhibit, segments};
 
 use crate::arrays::ids;
 use crate::error::value;
@@ -31,11 +31,22 @@ pub(crate) fn verdict_name(verdict: Verdict) -> String {
     verdict.to_string().replace(' ', "-")
 }
 
+/// Takes in one answer to the prompt of number `source`; special tokens part it, as they do in a session.
+pub(crate) fn push_answer(exhibit: &mut Exhibit, mark: &Mark, source: u32, tokens: &[u32]) {
+    let special = &mark.profile().special_tokens;
+    if special.is_empty() {
+        exhibit.push_from(source, tokens);
+    } else {
+        segments(tokens, special).for_each(|segment| exhibit.push_from(source, segment));
+    }
+}
+
 /// Reads text: every cell counts once, over everything that was pushed.
 #[pyclass(module = "watermark")]
 pub(crate) struct Detector {
     mark: Arc<Mark>,
     exhibit: Exhibit,
+    answers: u32,
     policy: Policy,
 }
 
@@ -47,13 +58,14 @@ impl Detector {
         Ok(Self {
             mark: scheme.mark.clone(),
             exhibit: Exhibit::new(scheme.mark.scheme().context_width()),
+            answers: 0,
             policy: policy(alpha, min_cells)?,
         })
     }
 
     /// Leaves out every window of a prompt, in all answers. Comes before the first answer.
     fn exclude(&mut self, py: Python<'_>, prompt: &Bound<'_, PyAny>) -> PyResult<()> {
-        if self.exhibit.counts().segments > 0 {
+        if self.answers > 0 {
             return Err(value(
                 "exclude() comes before the first push(): exclusion does not reach back",
             ));
@@ -69,8 +81,9 @@ impl Detector {
     fn push(&mut self, py: Python<'_>, tokens: &Bound<'_, PyAny>) -> PyResult<()> {
         let tokens = ids("tokens", tokens)?;
         let tokens = tokens.to_slice();
-        let exhibit = &mut self.exhibit;
-        py.detach(|| exhibit.push(&tokens));
+        let (exhibit, mark, source) = (&mut self.exhibit, &*self.mark, self.answers);
+        py.detach(|| push_answer(exhibit, mark, source, &tokens));
+        self.answers += 1;
         Ok(())
     }
 
@@ -98,7 +111,7 @@ impl Detector {
             "Detector(profile='{}', key_id='{}', answers={}, tokens={}, cells={})",
             self.mark.profile().id,
             self.mark.key_id(),
-            counts.segments,
+            self.answers,
             counts.tokens,
             counts.cells
         )

@@ -11,7 +11,7 @@ use watermark_core::verdict::Verdict;
 use watermark_core::window::Exhibit;
 
 use crate::arrays::texts;
-use crate::detector::policy;
+use crate::detector::{policy, push_answer};
 use crate::error::value;
 use crate::keys::{KeySource, profile, to_python};
 
@@ -87,10 +87,8 @@ pub(crate) fn distill<'py>(
             let mut exhibit = Exhibit::new(mark.scheme().context_width());
             prompts.iter().for_each(|prompt| exhibit.exclude(prompt));
             for (index, text) in texts.iter().enumerate() {
-                match sources {
-                    Some(sources) => exhibit.push_from(sources[index], text),
-                    None => exhibit.push(text),
-                }
+                let source = sources.map_or(index as u32, |sources| sources[index]);
+                push_answer(&mut exhibit, &mark, source, text);
             }
             exhibit
         };

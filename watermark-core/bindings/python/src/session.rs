@@ -177,9 +177,10 @@ impl Session {
     }
 
     #[setter]
-    fn set_enabled(&mut self, enabled: bool) {
+    fn set_enabled(&mut self, enabled: bool) -> PyResult<()> {
+        self.inner.set_enabled(enabled).map_err(value)?;
         self.enabled = enabled;
-        self.inner.set_enabled(enabled);
+        Ok(())
     }
 
     /// At most so many marked tokens.
@@ -189,9 +190,10 @@ impl Session {
     }
 
     #[setter]
-    fn set_budget(&mut self, budget: Option<u64>) {
+    fn set_budget(&mut self, budget: Option<u64>) -> PyResult<()> {
+        self.inner.set_budget(budget).map_err(value)?;
         self.budget = budget;
-        self.inner.set_budget(budget);
+        Ok(())
     }
 
     /// The next token's candidate, or the reason to sample ordinarily. Changes nothing.
@@ -243,9 +245,9 @@ impl Session {
         let logits = logits.as_array_mut();
         let (inner, mark) = (&self.inner, &self.scheme.get().mark);
         let mut coins = self.coins.clone();
-        let biaser = mark.scheme().as_biaser();
+        let (biaser, min_entropy) = (mark.scheme().as_biaser(), mark.profile().min_entropy);
         let mut write = |logits: &mut [f32]| match biaser {
-            Some(biaser) => bias(inner, biaser, logits, &sampling),
+            Some(biaser) => bias(inner, biaser, min_entropy, logits, &sampling),
             None => choose(inner, logits, &sampling, &mut coins),
         };
         let decided = py.detach(|| {
@@ -434,30 +436,23 @@ fn choose(
 fn bias(
     session: &sampler::Session<'_>,
     biaser: &dyn Biaser,
+    min_entropy: f64,
     logits: &mut [f32],
     sampling: &Sampling,
 ) -> Result<Decision, NoCandidate> {
-    let mut nothing = None;
-    let reason = session.skip(1.0, || {
-        let entropy = BUFFER.with_borrow_mut(|buffer| {
-            buffer
-                .fill(logits, sampling)
-                .map(|candidates| candidates.entropy())
-        });
-        entropy.unwrap_or_else(|error| {
-            nothing = Some(error);
-            0.0
-        })
-    });
-    if let Some(error) = nothing {
-        return Err(error);
-    }
-    if let Some(reason) = reason {
-        return Ok(Decision::skipped(reason));
-    }
-    let Some(window) = session.window() else {
-        return Ok(Decision::skipped(SkipReason::PartialContext));
+    let window = match session.due() {
+        Ok(window) => window,
+        Err(reason) => return Ok(Decision::skipped(reason)),
     };
+    if min_entropy > 0.0 {
+        let entropy = BUFFER.with_borrow_mut(|buffer| {
+            let candidates = buffer.fill(logits, sampling)?;
+            Ok(candidates.entropy())
+        })?;
+        if entropy < min_entropy {
+            return Ok(Decision::skipped(SkipReason::LowEntropy));
+        }
+    }
     let row = biaser.row(window);
     if sampling.temperature == 1.0 || sampling.temperature == 0.0 {
         biaser.bias(&row, logits);

@@ -53,7 +53,7 @@ def test_repeats_are_skipped_and_a_seed_repeats_the_text() -> None:
     ids = generate(generation, 40, override={step: 1 + step % 2 for step in range(10, 30)})
     session = generation.rows[0].session
     # 20 forced tokens: none of them is counted as marked, except where the mark had chosen it too.
-    assert session.counts.get("disabled", 0) + session.counts.get("repeated_context", 0) >= 18
+    assert session.counts.get("replaced", 0) + session.counts.get("repeated_context", 0) >= 18
     assert session.counts["repeated_context"] > 0
     again = Generation(scheme("gumbel-h2"), seed=3)
     assert np.array_equal(generate(again, 40, override={step: 1 + step % 2 for step in range(10, 30)}), ids)

@@ -60,6 +60,32 @@ def test_a_detector_takes_a_text_in_parts_and_leaves_prompts_out() -> None:
         prompted.exclude(text)
 
 
+def test_special_tokens_part_a_text_for_writer_and_reader() -> None:
+    profile = dict(scheme("greenlist-h2").profile, special_tokens=[7])
+    from watermark import Scheme
+
+    parted = Scheme(profile, slot_key=KEY)
+    session = Session(parted)
+    for token in (1, 2, 7):
+        session.accept(token, "marked")
+    assert session.window is None
+    detector = Detector(parted)
+    detector.push([1, 2, 3, 7, 3, 4, 5, 6])
+    # Cells (1 2) 3, (3 4) 5 and (4 5) 6: no window crosses the special token, which counts nowhere.
+    assert detector.result().n_scored == 3
+
+
+def test_an_enforced_mark_cannot_be_switched_off() -> None:
+    from watermark import Scheme
+
+    session = Session(Scheme(dict(scheme("gumbel-h2").profile, enforced=True), slot_key=KEY))
+    with pytest.raises(ValueError, match="enforced"):
+        session.enabled = False
+    with pytest.raises(ValueError, match="enforced"):
+        session.budget = 3
+    assert session.enabled and session.budget is None
+
+
 @pytest.mark.parametrize("profile", ["greenlist-h1", "greenlist-h4", "selfhash-h4"])
 def test_bias_is_the_mask_times_delta_in_any_memory_order(profile: str) -> None:
     marked = scheme(profile)

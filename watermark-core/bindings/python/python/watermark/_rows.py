@@ -37,7 +37,7 @@ class Row:
             self.session.accept(token, self._reason)
         elif decision.token is not None and decision.token != token:
             # Something after the mark had the last word: a forced end, a thinking budget.
-            self.session.accept(token, "disabled")
+            self.session.accept(token, "replaced")
         else:
             self.session.accept(token, decision)
         self._reason = "disabled"

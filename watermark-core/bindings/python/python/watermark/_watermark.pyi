@@ -35,7 +35,17 @@ _Logits: TypeAlias = NDArray[np.float32]
 _Key: TypeAlias = bytes | bytearray | memoryview
 _Profile: TypeAlias = str | dict[str, Any] | PathLike[str]
 """A built-in name, JSON text, its dictionary, or the path of a JSON file."""
-_Reason: TypeAlias = Literal["disabled", "greedy", "partial_context", "repeated_context", "low_entropy", "budget"]
+_Reason: TypeAlias = Literal[
+    "disabled",
+    "greedy",
+    "partial_context",
+    "repeated_context",
+    "low_entropy",
+    "budget",
+    "draft",
+    "no_candidate",
+    "replaced",
+]
 _Lane: TypeAlias = Literal["green", "gumbel", "tournament", "auxiliary"]
 _VerdictName: TypeAlias = Literal["rejected", "not-rejected", "insufficient-evidence"]
 
