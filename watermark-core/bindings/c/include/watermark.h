@@ -231,6 +231,46 @@ typedef struct wmk_scheme wmk_scheme;
 // One sequence: its tokens since the prompt, and the windows met. Serves one call at a time.
 typedef struct wmk_session wmk_session;
 
+// The numbers of a batch: row i is values[i * stride .. i * stride + vocabulary].
+typedef struct wmk_logits {
+    // sizeof(wmk_logits).
+    size_t struct_size;
+    // The numbers.
+    const float *values;
+    // Number of values.
+    size_t len;
+    // Number of rows.
+    size_t rows;
+    // Tokens a row.
+    size_t vocabulary;
+    // From the start of one row to that of the next, at least vocabulary.
+    size_t stride;
+} wmk_logits;
+
+// How numbers become weights. All zeros is refused: say temperature 1 and top_p 1 where nothing is to be done.
+typedef struct wmk_sampling {
+    // sizeof(wmk_sampling).
+    size_t struct_size;
+    // Logits are divided by it; 0 is greedy decoding, which is never marked.
+    float temperature;
+    // Keep the fewest most probable tokens whose probability reaches this; 1 keeps all.
+    float top_p;
+    // Keep this many of the most probable tokens; 0 keeps all.
+    uint32_t top_k;
+    // A wmk_input.
+    int32_t input;
+} wmk_sampling;
+
+// What wmk_session_decide says. An element of arrays, so without struct_size: it will not change.
+typedef struct wmk_decision {
+    // Place of the token among the candidates; -1 where the mark leaves the choice to ordinary sampling.
+    int64_t index;
+    // The token; -1 where index is.
+    int32_t token;
+    // A wmk_outcome.
+    int32_t outcome;
+} wmk_decision;
+
 // A candidate, laid out as llama.cpp's llama_token_data.
 typedef struct wmk_token_data {
     // The token.
@@ -258,20 +298,6 @@ typedef struct wmk_candidates {
     // 0.
     int32_t reserved;
 } wmk_candidates;
-
-// How numbers become weights. All zeros is refused: say temperature 1 and top_p 1 where nothing is to be done.
-typedef struct wmk_sampling {
-    // sizeof(wmk_sampling).
-    size_t struct_size;
-    // Logits are divided by it; 0 is greedy decoding, which is never marked.
-    float temperature;
-    // Keep the fewest most probable tokens whose probability reaches this; 1 keeps all.
-    float top_p;
-    // Keep this many of the most probable tokens; 0 keeps all.
-    uint32_t top_k;
-    // A wmk_input.
-    int32_t input;
-} wmk_sampling;
 
 // The test of a text under one key: numbers, and no opinion about them.
 //
@@ -352,22 +378,6 @@ typedef struct wmk_windows {
     const uint8_t *active;
 } wmk_windows;
 
-// The numbers of a batch: row i is values[i * stride .. i * stride + vocabulary].
-typedef struct wmk_logits {
-    // sizeof(wmk_logits).
-    size_t struct_size;
-    // The numbers.
-    const float *values;
-    // Number of values.
-    size_t len;
-    // Number of rows.
-    size_t rows;
-    // Tokens a row.
-    size_t vocabulary;
-    // From the start of one row to that of the next, at least vocabulary.
-    size_t stride;
-} wmk_logits;
-
 // What wmk_scheme_new makes a scheme from: one of the two profiles, and one of the three keys. Strings end with a NUL.
 typedef struct wmk_scheme_options {
     // sizeof(wmk_scheme_options).
@@ -418,16 +428,6 @@ typedef struct wmk_scheme_facts {
     char epoch[40];
 } wmk_scheme_facts;
 
-// What wmk_session_decide says. An element of arrays, so without struct_size: it will not change.
-typedef struct wmk_decision {
-    // Place of the token among the candidates; -1 where the mark leaves the choice to ordinary sampling.
-    int64_t index;
-    // The token; -1 where index is.
-    int32_t token;
-    // A wmk_outcome.
-    int32_t outcome;
-} wmk_decision;
-
 #ifdef __cplusplus
 extern "C" {
 #endif // __cplusplus
@@ -443,6 +443,25 @@ const char *wmk_version(void);
 //
 // WMK_STATUS_UNSUPPORTED: this processor cannot run it.
 wmk_status wmk_kernel_select(int32_t kernel);
+
+// Starts a pool of so many threads; *pool is to be freed by wmk_pool_free. Any threads may use it at once.
+wmk_status wmk_pool_new(size_t threads,
+                        struct wmk_pool **pool);
+
+// Frees a pool, and waits until its threads have ended: then the library may be unloaded.
+wmk_status wmk_pool_free(struct wmk_pool *pool);
+
+// One step of every sequence of a batch: a row of the logits to the next token of its session, drawn with its coin and accepted.
+// The arrays have as many entries as the logits have rows; no session may stand twice.
+//
+// WMK_STATUS_NO_CANDIDATE, _BUSY or _POISONED: the first row that failed is named; its outcome is WMK_OUTCOME_NONE, and the
+// other rows are done. Any other failure: nothing has changed.
+wmk_status wmk_sample_rows(const struct wmk_pool *pool,
+                           struct wmk_session *const *sessions,
+                           const struct wmk_logits *logits,
+                           const struct wmk_sampling *sampling,
+                           const uint64_t *coins,
+                           struct wmk_decision *decisions);
 
 // Chooses one of the candidates by the mark, in the row of a window of window_len = h ids. *index gets its place in the
 // caller's array.
@@ -517,13 +536,6 @@ wmk_status wmk_llama_sampler_session(const struct llama_sampler *sampler,
 
 // wmk_session_begin_segment for a sampler.
 wmk_status wmk_llama_sampler_begin_segment(struct llama_sampler *sampler);
-
-// Starts a pool of so many threads; *pool is to be freed by wmk_pool_free. Any threads may use it at once.
-wmk_status wmk_pool_new(size_t threads,
-                        struct wmk_pool **pool);
-
-// Frees a pool, and waits until its threads have ended: then the library may be unloaded.
-wmk_status wmk_pool_free(struct wmk_pool *pool);
 
 // The seeds of every window, 32 bytes each: seeds_per_row of wmk_scheme_facts a row, one after the other; seeds_len bytes in
 // all, at least rows * seeds_per_row * 32. Inactive rows, and seeds that a window does not have (self-hash has one for each
@@ -698,18 +710,6 @@ wmk_status wmk_session_record(const struct wmk_session *session,
                               size_t len,
                               size_t *needed);
 
-// One step of every sequence of a batch: a row of the logits to the next token of its session, drawn with its coin and accepted.
-// The arrays have as many entries as the logits have rows; no session may stand twice.
-//
-// WMK_STATUS_NO_CANDIDATE, _BUSY or _POISONED: the first row that failed is named; its outcome is WMK_OUTCOME_NONE, and the
-// other rows are done. Any other failure: nothing has changed.
-wmk_status wmk_sample_rows(const struct wmk_pool *pool,
-                           struct wmk_session *const *sessions,
-                           const struct wmk_logits *logits,
-                           const struct wmk_sampling *sampling,
-                           const uint64_t *coins,
-                           struct wmk_decision *decisions);
-
 // A few words for a status; never NULL. The message of a failure says more: wmk_last_error.
 const char *wmk_status_string(int32_t status);
 
@@ -855,6 +855,13 @@ wmk_status wmk_session_record(const struct wmk_session *session,
                               size_t len,
                               size_t *needed);
 
+// Starts a pool of so many threads; *pool is to be freed by wmk_pool_free. Any threads may use it at once.
+wmk_status wmk_pool_new(size_t threads,
+                        struct wmk_pool **pool);
+
+// Frees a pool, and waits until its threads have ended: then the library may be unloaded.
+wmk_status wmk_pool_free(struct wmk_pool *pool);
+
 // One step of every sequence of a batch: a row of the logits to the next token of its session, drawn with its coin and accepted.
 // The arrays have as many entries as the logits have rows; no session may stand twice.
 //
@@ -866,13 +873,6 @@ wmk_status wmk_sample_rows(const struct wmk_pool *pool,
                            const struct wmk_sampling *sampling,
                            const uint64_t *coins,
                            struct wmk_decision *decisions);
-
-// Starts a pool of so many threads; *pool is to be freed by wmk_pool_free. Any threads may use it at once.
-wmk_status wmk_pool_new(size_t threads,
-                        struct wmk_pool **pool);
-
-// Frees a pool, and waits until its threads have ended: then the library may be unloaded.
-wmk_status wmk_pool_free(struct wmk_pool *pool);
 
 // The seeds of every window, 32 bytes each: seeds_per_row of wmk_scheme_facts a row, one after the other; seeds_len bytes in
 // all, at least rows * seeds_per_row * 32. Inactive rows, and seeds that a window does not have (self-hash has one for each

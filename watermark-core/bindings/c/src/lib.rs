@@ -4,9 +4,11 @@
 //!
 //! - [`status`]: what functions return, and the message beside it;
 //! - [`scheme`]: a profile under a key, shared by threads;
-//! - [`rows`]: batches without sessions: row seeds, masks, biased logits, chosen tokens;
 //! - [`candidates`]: what a token is chosen from;
+//! - [`outcome`]: how tokens came about;
 //! - [`session`]: the state of one sequence;
+//! - [`batch`]: many sequences at once, and threads for them;
+//! - [`rows`]: batches without sessions: row seeds, masks, biased logits, chosen tokens;
 //! - [`detect`]: token ids to a p-value;
 //! - [`llama`]: a `llama_sampler` that is linked to nothing.
 //!
@@ -24,11 +26,13 @@
 
 use std::ffi::c_char;
 
+pub mod batch;
 pub mod candidates;
 mod coins;
 pub mod detect;
 pub mod llama;
 mod memory;
+pub mod outcome;
 pub mod rows;
 pub mod scheme;
 pub mod session;

@@ -16,8 +16,9 @@ use watermark_core::scheme::TokenRole;
 use crate::candidates::{Scratch, TokenData};
 use crate::coins::coins_of;
 use crate::memory::{handle, put, read, versioned, write};
+use crate::outcome::{Counts, Decision, count};
 use crate::scheme::Scheme;
-use crate::session::{Counts, Decision, Session, count, decide, put_new};
+use crate::session::{Session, decide, put_new};
 use crate::status::{Failure, Status, guard};
 
 /// llama.cpp's `llama_sampler`, of which these two fields are read.

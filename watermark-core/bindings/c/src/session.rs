@@ -5,126 +5,21 @@ use std::sync::{Arc, Mutex};
 
 use watermark_core::profile::Mark;
 use watermark_core::sampler as core;
-use watermark_core::sampler::{Decision as CoreDecision, Enforced, SkipReason};
+use watermark_core::sampler::{Decision as CoreDecision, Enforced};
 use watermark_core::scheme::TokenRole;
 
-use crate::candidates::{Candidates, Checked, Made, Sampling, no_candidate, role, with_scratch};
+use crate::candidates::{Candidates, Checked, Made, Sampling, role, with_scratch};
 use crate::coins::coins;
-use crate::memory::versioned;
-use crate::memory::{handle, lock, put, put_text, read, slice, slice_mut, token, write};
-use crate::rows::{Logits, Matrix, Pool, each_row, pool_of};
+use crate::memory::{handle, lock, put, put_text, read, slice_mut, token, write};
+use crate::outcome::{Counts, Decision, Outcome, count, outcome};
 use crate::scheme::Scheme;
 use crate::status::{Failure, Status, guard};
-
-/// How a token came about: by the mark, or by ordinary sampling for a reason.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(i32)]
-pub enum Outcome {
-    /// There is no decision: the row has no candidate.
-    None = -1,
-    /// By the mark.
-    Marked = 0,
-    /// Marking is switched off for this sequence.
-    Disabled = 1,
-    /// Temperature 0: there is no choice to make.
-    Greedy = 2,
-    /// Fewer than h tokens in the segment yet.
-    PartialContext = 3,
-    /// The window stood earlier in the sequence.
-    RepeatedContext = 4,
-    /// Less entropy than the profile's min_entropy.
-    LowEntropy = 5,
-    /// The sequence has its number of marked tokens.
-    Budget = 6,
-    /// A draft of speculative decoding, under a mark with one key.
-    Draft = 7,
-    /// No candidate is a token of the profile's vocabulary.
-    NoCandidate = 8,
-    /// The engine took another token than the mark's: a grammar, a stop rule, a token forced by the caller.
-    Replaced = 9,
-}
-
-impl Outcome {
-    const ALL: [Self; 10] = [
-        Self::Marked,
-        Self::Disabled,
-        Self::Greedy,
-        Self::PartialContext,
-        Self::RepeatedContext,
-        Self::LowEntropy,
-        Self::Budget,
-        Self::Draft,
-        Self::NoCandidate,
-        Self::Replaced,
-    ];
-}
-
-/// Outcomes that wmk_counts has room for.
-pub const WMK_OUTCOMES: usize = 16;
-
-impl From<core::Outcome> for Outcome {
-    fn from(outcome: core::Outcome) -> Self {
-        match outcome {
-            core::Outcome::Marked => Self::Marked,
-            core::Outcome::Skipped(reason) => match reason {
-                SkipReason::Disabled => Self::Disabled,
-                SkipReason::Greedy => Self::Greedy,
-                SkipReason::PartialContext => Self::PartialContext,
-                SkipReason::RepeatedContext => Self::RepeatedContext,
-                SkipReason::LowEntropy => Self::LowEntropy,
-                SkipReason::Budget => Self::Budget,
-                SkipReason::Draft => Self::Draft,
-                SkipReason::NoCandidate => Self::NoCandidate,
-                SkipReason::Replaced => Self::Replaced,
-            },
-        }
-    }
-}
-
-/// The outcome of a code.
-fn outcome(code: i32) -> Result<core::Outcome, Failure> {
-    let skips = SkipReason::ALL.map(core::Outcome::Skipped);
-    let mut all = [core::Outcome::Marked].into_iter().chain(skips);
-    all.find(|&outcome| Outcome::from(outcome) as i32 == code)
-        .ok_or_else(|| {
-            let last = Outcome::ALL.len() - 1;
-            let message = format!(
-                "outcome is {code}; pass on that of the decision (a wmk_outcome from 0 to {last})"
-            );
-            Failure::new(Status::Argument, message)
-        })
-}
-
-/// What wmk_session_decide says. An element of arrays, so without struct_size: it will not change.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(C)]
-pub struct Decision {
-    /// Place of the token among the candidates; -1 where the mark leaves the choice to ordinary sampling.
-    pub index: i64,
-    /// The token; -1 where index is.
-    pub token: i32,
-    /// A wmk_outcome.
-    pub outcome: i32,
-}
-
-impl Decision {
-    const NONE: Self = Self {
-        index: -1,
-        token: -1,
-        outcome: Outcome::None as i32,
-    };
-
-    /// What to tell the core's session, of a decision that was made.
-    pub(crate) fn core_outcome(&self) -> core::Outcome {
-        outcome(self.outcome).unwrap_or(core::Outcome::Skipped(SkipReason::Replaced))
-    }
-}
 
 /// One sequence: its tokens since the prompt, and the windows met. Serves one call at a time.
 #[derive(Debug)]
 pub struct Session {
-    mark: Arc<Mark>,
-    state: Mutex<core::Session<'static>>,
+    pub(crate) mark: Arc<Mark>,
+    pub(crate) state: Mutex<core::Session<'static>>,
 }
 
 /// An empty sequence. The prompt stays outside: it never enters a window. *session is to be freed by wmk_session_free; it
@@ -424,21 +319,6 @@ unsafe fn change(
     })
 }
 
-/// How the tokens of a session came about.
-#[derive(Clone, Copy, Debug)]
-#[repr(C)]
-pub struct Counts {
-    /// sizeof(wmk_counts).
-    pub struct_size: usize,
-    /// Tokens accepted.
-    pub tokens: u64,
-    /// Segments.
-    pub segments: u64,
-    /// Tokens of every wmk_outcome, with its code as the index.
-    pub outcomes: [u64; WMK_OUTCOMES],
-}
-versioned!(Counts, "wmk_counts");
-
 /// Counts the tokens of a session by outcome. Goes through all of them: not for every step.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn wmk_session_counts(
@@ -451,21 +331,6 @@ pub unsafe extern "C" fn wmk_session_counts(
         // SAFETY: the header's conventions.
         unsafe { write(counts, counted) }
     })
-}
-
-pub(crate) fn count(session: &core::Session<'_>) -> Counts {
-    let skips = session.skips();
-    let mut outcomes = [0; WMK_OUTCOMES];
-    outcomes[Outcome::Marked as usize] = skips.marked;
-    for reason in SkipReason::ALL {
-        outcomes[Outcome::from(core::Outcome::Skipped(reason)) as usize] = skips.skipped(reason);
-    }
-    Counts {
-        struct_size: 0,
-        tokens: skips.tokens(),
-        segments: session.record().segments.len() as u64,
-        outcomes,
-    }
 }
 
 /// The tokens of a session: *len gets their number, and up to capacity of them are written.
@@ -507,80 +372,5 @@ pub unsafe extern "C" fn wmk_session_record(
         let json = serde_json::to_string(&record).expect("a record is plain data");
         // SAFETY: the header's conventions.
         unsafe { put_text(&json, buffer, len, needed) }
-    })
-}
-
-/// One step of every sequence of a batch: a row of the logits to the next token of its session, drawn with its coin and accepted.
-/// The arrays have as many entries as the logits have rows; no session may stand twice.
-///
-/// WMK_STATUS_NO_CANDIDATE, _BUSY or _POISONED: the first row that failed is named; its outcome is WMK_OUTCOME_NONE, and the
-/// other rows are done. Any other failure: nothing has changed.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn wmk_sample_rows(
-    pool: *const Pool,
-    sessions: *const *mut Session,
-    logits: *const Logits,
-    sampling: *const Sampling,
-    coins: *const u64,
-    decisions: *mut Decision,
-) -> Status {
-    guard(|| {
-        // SAFETY: the header's conventions.
-        let (pool, matrix, checked) = unsafe {
-            (
-                pool_of(pool)?,
-                Matrix::read(logits)?,
-                Checked::read(sampling)?,
-            )
-        };
-        let rows = matrix.rows;
-        // SAFETY: the header's conventions. A pointer that is null is no reference, and a session is one through its lock.
-        let (sessions, numbers, decisions) = unsafe {
-            (
-                slice(sessions.cast::<Option<&Session>>(), rows, "sessions")?,
-                slice(coins, rows, "coins")?,
-                slice_mut(decisions, rows, "decisions")?,
-            )
-        };
-        check_sessions(sessions)?;
-        each_row(pool, decisions, 1, rows, |row, decision| {
-            decision[0] = Decision::NONE;
-            let Some(session) = sessions[row] else {
-                return Ok(());
-            };
-            let (mark, mut session) = (&session.mark, lock(&session.state, "session")?);
-            let how = (TokenRole::Ordinary, checked.sampling.temperature);
-            decision[0] = with_scratch(|scratch| {
-                let made = scratch
-                    .dense(matrix.row(row), &checked, mark)
-                    .map_err(|_| no_candidate(Some(row)))?;
-                let coins = &mut self::coins(numbers[row]);
-                Ok(decide(&session, &made, how, coins, true))
-            })?;
-            session.accept(decision[0].token as u32, decision[0].core_outcome());
-            Ok(())
-        })
-    })
-}
-
-/// All there, and none twice.
-fn check_sessions(sessions: &[Option<&Session>]) -> Result<(), Failure> {
-    thread_local! {
-        static PLACES: std::cell::RefCell<Vec<usize>> = std::cell::RefCell::default();
-    }
-    PLACES.with_borrow_mut(|places| {
-        places.clear();
-        for (row, session) in sessions.iter().enumerate() {
-            let session = session.ok_or_else(|| {
-                Failure::new(Status::NullPointer, format!("sessions[{row}] is NULL"))
-            })?;
-            places.push(std::ptr::from_ref(session) as usize);
-        }
-        places.sort_unstable();
-        if places.windows(2).any(|two| two[0] == two[1]) {
-            let message = "a session stands twice in the batch: one session is one sequence";
-            return Err(Failure::new(Status::Argument, message));
-        }
-        Ok(())
     })
 }

@@ -7,8 +7,10 @@ use std::ffi::{CStr, CString, c_char};
 use std::mem::size_of;
 use std::ptr::{null, null_mut};
 
+use watermark_c::batch::*;
 use watermark_c::candidates::*;
 use watermark_c::detect::*;
+use watermark_c::outcome::*;
 use watermark_c::rows::*;
 use watermark_c::scheme::*;
 use watermark_c::session::*;

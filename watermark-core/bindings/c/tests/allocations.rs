@@ -8,14 +8,13 @@ use std::ffi::CString;
 use std::mem::size_of;
 use std::ptr::{null, null_mut};
 
+use watermark_c::batch::{Logits, wmk_sample_rows};
 use watermark_c::candidates::{Candidates, Sampling, TokenData, wmk_select_candidates};
-use watermark_c::rows::{
-    Logits, Windows, wmk_bias_rows, wmk_fill_masks, wmk_seed_rows, wmk_select_f32,
-};
+use watermark_c::outcome::Decision;
+use watermark_c::rows::{Windows, wmk_bias_rows, wmk_fill_masks, wmk_seed_rows, wmk_select_f32};
 use watermark_c::scheme::{SchemeOptions, wmk_scheme_free, wmk_scheme_new};
 use watermark_c::session::{
-    Decision, wmk_sample_rows, wmk_session_accept, wmk_session_free, wmk_session_new,
-    wmk_session_reserve, wmk_session_step,
+    wmk_session_accept, wmk_session_free, wmk_session_new, wmk_session_reserve, wmk_session_step,
 };
 use watermark_c::status::Status;
 use watermark_core::profile::BUILT_IN;
