@@ -71,6 +71,11 @@ pub(super) fn response(line: &Object, tokenizer: &dyn Tokenizer) -> Result<Respo
         return Ok(Response::Failed("a response without body".to_owned()));
     };
     let body = object("response.body", body)?;
+    if let Some(error) = get(body, "error") {
+        return Ok(Response::Failed(
+            error.to_string().chars().take(200).collect(),
+        ));
+    }
     completion(body, "response.body.", tokenizer).map(Response::Answers)
 }
 
@@ -221,6 +226,10 @@ mod tests {
             {"instructions": "s", "input": [{"role": "user", "content": "q"}]}});
         let contexts = request(asked.as_object().unwrap(), &ByteTokenizer).unwrap();
         assert_eq!(texts(&contexts), ["s", "q"]);
+        let failed = json!({"custom_id": "a", "error": null, "response": {"status_code": 200,
+            "body": {"status": "failed", "error": {"code": "server_error"}, "output": []}}});
+        let failed = response(failed.as_object().unwrap(), &ByteTokenizer).unwrap();
+        assert!(matches!(failed, Response::Failed(why) if why.contains("server_error")));
         // A record whose `output` is a text is none of these.
         assert!(!is_completion(json!({"output": "x"}).as_object().unwrap()));
     }
