@@ -59,6 +59,22 @@ pub fn coins(seed: u64, purpose: &str, index: u64) -> ChaCha8Rng {
     ChaCha8Rng::from_seed(digest.finalize().into())
 }
 
+/// The next token: by the mark where it marks, by ordinary sampling elsewhere and without a session, which accepts it.
+/// This is all that a sampler has to be replaced by; `examples/candle_loop.rs` has it in a loop of candle's usual form.
+pub fn next_token(
+    session: Option<&mut Session<'_>>,
+    candidates: &Candidates<'_>,
+    temperature: f32,
+    coins: &mut ChaCha8Rng,
+) -> u32 {
+    let Some(session) = session else {
+        return candidates.get(candidates.sample(coins)).0;
+    };
+    let (token, outcome) = session.step(candidates, temperature, coins);
+    session.accept(token, outcome);
+    token
+}
+
 /// Writes an answer to every prompt, in the prompts' order. `progress(tokens)` hears of the
 /// tokens written so far.
 ///
@@ -112,15 +128,10 @@ impl Writer<'_> {
         !self.ended && !self.stuck && self.tokens.len() < generation.max_tokens
     }
 
-    /// The next token, by the mark where it marks and by ordinary sampling elsewhere.
     fn next(&mut self, candidates: &Candidates<'_>, temperature: f32) -> u32 {
         self.entropy += candidates.entropy();
-        let Some(session) = &mut self.session else {
-            return candidates.get(candidates.sample(&mut self.coins)).0;
-        };
-        let (token, outcome) = session.step(candidates, temperature, &mut self.coins);
-        session.accept(token, outcome);
-        token
+        let session = self.session.as_mut();
+        next_token(session, candidates, temperature, &mut self.coins)
     }
 
     fn finish(mut self) -> Answer {

@@ -6,16 +6,19 @@
 //! | form | recognised by | answer | context, whose windows are excluded |
 //! |---|---|---|---|
 //! | plain text | the file's name, or `--input text` | the file | none |
-//! | record | none of those below | ids: `token_ids`, `response_token_ids`, `output_token_ids`; or text: `text`, `output`, `response`, `result`, `generation`, `completion`, with `reasoning` or `reasoning_content` as a stretch before it; or the assistant's last turn in `messages` | `prompt_token_ids` or `prompt` (text, ids, messages); `system`; all else in `messages` |
+//! | record | none of those below | ids: `token_ids`, `response_token_ids`, `output_token_ids`; or text: `text`, `output`, `response`, `result`, `generation`, `completion`, with `reasoning` or `reasoning_content` as a stretch before it and the arguments of `tool_calls` as stretches behind it; or the assistant's last turn in `messages` | `prompt_token_ids` or `prompt` (text, ids, messages); `system`; all else in `messages` |
 //! | transcript of `generate` | a record with `session` | its `token_ids`, split at `session.segments` | as a record |
-//! | batch response: OpenAI, `vllm run-batch` | `custom_id` and an object `response` | every choice: `message` (reasoning, content, refusal) or `text`, or its `token_ids` | `prompt_token_ids`, or the request with the same `custom_id` |
-//! | batch request | `custom_id` and an object `body`; or the file is given as `--requests` | none | `body.messages`, `body.tools`, `body.prompt` |
-//! | bare response | a list `choices` | as a batch response | `prompt_token_ids` |
+//! | batch response: OpenAI, `vllm run-batch` | `custom_id` and an object `response` | every choice: `message` (reasoning, content with its parts, refusal, arguments of `tool_calls`) or `text`, or its `token_ids`; or the items of `output` | `prompt_token_ids`, or the request with the same `custom_id` |
+//! | batch request | `custom_id` and an object `body`; or the file is given as `--requests` | none | `body.messages`, `body.tools`, `body.prompt`, `body.instructions`, `body.input` |
+//! | bare response | a list `choices` or `output` | as a batch response | `prompt_token_ids` |
 //! | lm-evaluation-harness sample | `doc_id` and `resps` | every text of `resps`, else of `filtered_resps` | `arg_0` of every instance in `arguments` |
 //!
 //! Where an answer has ids and text, the ids are taken: tokenising a text again need not give the
 //! tokens that were sampled. Failed requests of a batch, and a sample that stands again under
 //! another filter, are counted and skipped.
+//!
+//! Every stretch is a segment: its first h tokens have no window. The profile's special tokens part segments further, and
+//! are counted and left out, wherever they come from: ids that a server gave, or their names in a text.
 
 use std::fmt;
 use std::io::Read;
@@ -82,10 +85,17 @@ pub(crate) struct Counts {
     pub(crate) answers_from_ids: u64,
     /// Tokenised from text here.
     pub(crate) answers_from_text: u64,
+    /// Special tokens of the profile, left out of the answers.
+    #[serde(skip_serializing_if = "none")]
+    pub(crate) special_tokens: u64,
     /// Failed requests.
     pub(crate) skipped: u64,
     /// Lines that give an answer again, under another filter.
     pub(crate) repeated: u64,
+}
+
+fn none(count: &u64) -> bool {
+    *count == 0
 }
 
 /// An answer before it has its name.
@@ -158,13 +168,14 @@ impl From<files::ListError> for InputError {
 }
 
 /// Reads everything, in the order given; directories in the order of their paths. What was
-/// skipped is said on standard error.
+/// skipped is said on standard error. `special` are the profile's special tokens.
 pub(crate) fn read_all(
     inputs: &[PathBuf],
     form: &FormArgs,
     tokenizer: &dyn Tokenizer,
+    special: &[u32],
 ) -> Result<Inputs, InputError> {
-    let mut reader = Reader::new(tokenizer);
+    let mut reader = Reader::new(tokenizer, special);
     reader.requests(&form.requests)?;
     for input in inputs {
         if input.is_dir() {

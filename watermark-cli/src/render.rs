@@ -141,8 +141,13 @@ fn counts_text(out: &mut String, who: &str, sample: &Sample) {
     }
     let _ = writeln!(
         out,
-        "  {who:<10} {} cells of {} tokens ({} repeated, {} excluded, {} without context)",
-        counts.cells, counts.tokens, counts.repeated, counts.excluded, counts.partial
+        "  {who:<10} {} cells of {} tokens ({} repeated, {} excluded, {} without context at the starts of {} segments)",
+        counts.cells,
+        counts.tokens,
+        counts.repeated,
+        counts.excluded,
+        counts.partial,
+        counts.segments
     );
 }
 

@@ -190,7 +190,7 @@ fn texts() {
             ["line 1", "`session.segments`"],
         ),
         (
-            "{\"custom_id\":\"a\",\"response\":{\"status_code\":200,\"body\":{\"output\":[]}}}",
+            "{\"custom_id\":\"a\",\"response\":{\"status_code\":200,\"body\":{\"data\":[]}}}",
             ["line 1", "`response.body.choices`"],
         ),
         (

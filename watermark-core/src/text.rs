@@ -8,7 +8,8 @@ pub trait Tokenizer: Send + Sync {
     fn encode(&self, text: &str) -> Vec<u32>;
     /// Text of `tokens`; bytes that are no valid UTF-8 become U+FFFD.
     fn decode(&self, tokens: &[u32]) -> String;
-    /// Number of ids: every id is below it.
+    /// Number of ids: every id is below it. One more than the highest id, added tokens included; some may have no name.
+    /// A model may have more logits than this.
     fn vocab_size(&self) -> usize;
     /// The name of an id in the vocabulary's own notation.
     fn token(&self, id: u32) -> Option<String>;
@@ -89,6 +90,34 @@ mod hf {
             /// What the library said.
             message: String,
         },
+        /// The library numbers added tokens itself, one after the other behind the model's entries, and this file has
+        /// other ids: which of the two an engine uses cannot be told.
+        #[error(
+            "tokenizer {name}: added token `{token}` has id {written} in the file, but the library gives it {given}, as ids of the vocabulary are missing before it; fill the gaps with unused entries, or give token ids instead of text"
+        )]
+        AddedToken {
+            /// The file, or what the bytes are.
+            name: String,
+            /// The token.
+            token: String,
+            /// Its id in the file.
+            written: u32,
+            /// Its id in the library.
+            given: u32,
+        },
+    }
+
+    /// The part of a file that is read a second time.
+    #[derive(serde::Deserialize)]
+    struct Ids {
+        #[serde(default)]
+        added_tokens: Vec<AddedId>,
+    }
+
+    #[derive(serde::Deserialize)]
+    struct AddedId {
+        id: u32,
+        content: String,
     }
 
     impl HfTokenizer {
@@ -109,6 +138,17 @@ mod hf {
             &self.inner
         }
 
+        /// The ids that the file flags as special, ascending: a start for a profile's
+        /// [`special_tokens`](crate::profile::Profile::special_tokens). Markers of reasoning and of tool calls often are
+        /// added tokens without this flag.
+        pub fn special_tokens(&self) -> Vec<u32> {
+            let added = self.inner.get_added_tokens_decoder();
+            let special = added.iter().filter(|(_, token)| token.special);
+            let mut ids: Vec<u32> = special.map(|(&id, _)| id).collect();
+            ids.sort_unstable();
+            ids
+        }
+
         /// Reads a `tokenizer.json`.
         pub fn from_file(path: &Path) -> Result<Self, TokenizerError> {
             let bytes = std::fs::read(path).map_err(|source| TokenizerError::Io {
@@ -120,12 +160,24 @@ mod hf {
 
         /// Parses a `tokenizer.json`; `name` is used in errors.
         pub fn from_bytes(bytes: &[u8], name: &str) -> Result<Self, TokenizerError> {
-            let inner = tokenizers::Tokenizer::from_bytes(bytes).map_err(|error| {
-                TokenizerError::Format {
-                    name: name.to_owned(),
-                    message: error.to_string(),
+            let format = |message: String| TokenizerError::Format {
+                name: name.to_owned(),
+                message,
+            };
+            let inner = tokenizers::Tokenizer::from_bytes(bytes)
+                .map_err(|error| format(error.to_string()))?;
+            let ids: Ids =
+                serde_json::from_slice(bytes).map_err(|error| format(error.to_string()))?;
+            for AddedId { id, content } in ids.added_tokens {
+                if let Some(given) = inner.token_to_id(&content).filter(|&given| given != id) {
+                    return Err(TokenizerError::AddedToken {
+                        name: name.to_owned(),
+                        token: content,
+                        written: id,
+                        given,
+                    });
                 }
-            })?;
+            }
             Ok(Self::new(inner))
         }
     }
@@ -150,6 +202,78 @@ mod hf {
 
         fn token(&self, id: u32) -> Option<String> {
             self.inner.id_to_token(id)
+        }
+    }
+}
+
+#[cfg(all(test, feature = "hf-tokenizers"))]
+mod hf_tests {
+    use super::*;
+    use sha2::{Digest, Sha256};
+
+    /// A vocabulary of whole words, and added tokens.
+    fn file(words: &str, added: &[(u32, &str, bool)]) -> Result<HfTokenizer, TokenizerError> {
+        let added: Vec<_> = added
+            .iter()
+            .map(|(id, content, special)| {
+                serde_json::json!({"id": id, "content": content, "single_word": false, "lstrip": false,
+                    "rstrip": false, "normalized": false, "special": special})
+            })
+            .collect();
+        let words: serde_json::Value = serde_json::from_str(words).unwrap();
+        let json = serde_json::json!({"version": "1.0", "truncation": null, "padding": null,
+            "added_tokens": added, "normalizer": null, "pre_tokenizer": {"type": "Whitespace"},
+            "post_processor": null, "decoder": null,
+            "model": {"type": "WordLevel", "vocab": words, "unk_token": "a"}});
+        HfTokenizer::from_bytes(json.to_string().as_bytes(), "test")
+    }
+
+    /// SPEC.md section 8, written out.
+    fn digest_of(names: &[Option<&str>]) -> [u8; 32] {
+        let mut bytes = b"wmk1/vocabulary".to_vec();
+        bytes.extend((names.len() as u32).to_le_bytes());
+        for name in names {
+            match name {
+                Some(name) => {
+                    bytes.extend((name.len() as u32).to_le_bytes());
+                    bytes.extend(name.as_bytes());
+                }
+                None => bytes.extend([0xff; 4]),
+            }
+        }
+        Sha256::digest(bytes).into()
+    }
+
+    #[test]
+    fn holes_and_added_tokens_are_part_of_the_vocabulary() {
+        let holes = file(r#"{"a": 0, "b": 2, "café": 5}"#, &[]).unwrap();
+        assert_eq!(holes.vocab_size(), 6);
+        assert_eq!(holes.token(3), None);
+        let names = [Some("a"), None, Some("b"), None, None, Some("café")];
+        assert_eq!(holes.digest(), digest_of(&names));
+
+        let added = [(3, "<|end|>", true), (4, "<think>", false), (2, "c", true)];
+        let more = file(r#"{"a": 0, "b": 1, "c": 2}"#, &added).unwrap();
+        assert_eq!(more.vocab_size(), 5);
+        let names = ["a", "b", "c", "<|end|>", "<think>"].map(Some);
+        assert_eq!(more.digest(), digest_of(&names));
+        assert_eq!(more.special_tokens(), [2, 3]);
+        // The names of added tokens are recognised in a text, flagged or not.
+        assert_eq!(more.encode("a<think>b <|end|>b"), [0, 4, 1, 3, 1]);
+    }
+
+    #[test]
+    fn ids_that_the_library_would_change_are_refused() {
+        // Three entries, so the library would give id 3: a hole here, and the id of another word there.
+        for words in [r#"{"a": 0, "b": 1, "c": 5}"#, r#"{"a": 0, "b": 1, "c": 3}"#] {
+            let error = file(words, &[(9, "<|end|>", true)])
+                .err()
+                .unwrap()
+                .to_string();
+            assert!(
+                error.contains("<|end|>") && error.contains("id 9"),
+                "{error}"
+            );
         }
     }
 }

@@ -17,7 +17,12 @@ use crate::render::{Detection, detection_line, print_json};
 pub(super) fn run(arguments: &Detect) -> Result<ExitCode, CliError> {
     let policy = arguments.policy.policy()?;
     let context = arguments.mark.open()?;
-    let inputs = read_all(&arguments.inputs, &arguments.form, &context.tokenizer)?;
+    let inputs = read_all(
+        &arguments.inputs,
+        &arguments.form,
+        &context.tokenizer,
+        &context.mark.profile().special_tokens,
+    )?;
     let items = &inputs.items;
     let mark = &context.mark;
     let lines: Vec<Detection> = items

@@ -41,7 +41,13 @@ enum Status {
 pub(super) fn run(arguments: &Explain) -> Result<ExitCode, CliError> {
     let context = arguments.mark.open()?;
     let inputs = [arguments.input_file.clone()];
-    let items = read_all(&inputs, &arguments.form, &context.tokenizer)?.items;
+    let items = read_all(
+        &inputs,
+        &arguments.form,
+        &context.tokenizer,
+        &context.mark.profile().special_tokens,
+    )?
+    .items;
     let colour = std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
     let null = context.mark.scheme().null();
     for item in &items {

@@ -1,4 +1,5 @@
-//! Batches of an OpenAI-compatible server: files of requests, and files of what came back.
+//! Batches of an OpenAI-compatible server: files of requests, and files of what came back. Bodies are those of chat
+//! completions, completions, or responses.
 //!
 //! The same form is written by OpenAI's batch service, by `vllm run-batch` and by others.
 
@@ -7,11 +8,18 @@ use watermark_core::text::Tokenizer;
 
 use super::Answer;
 use super::fields::{Object, array, get, ids, object, sequences, string};
-use super::messages::stretches;
+use super::messages::{arguments, stretches};
 use super::records::{PROMPT_IDS, encode};
 
 /// The fields of both files, and of a bare response.
-pub(super) const FIELDS: [&str; 5] = ["body", "response", "error", "choices", "custom_id"];
+pub(super) const FIELDS: [&str; 6] = [
+    "body",
+    "response",
+    "error",
+    "choices",
+    "output",
+    "custom_id",
+];
 
 /// What a line of a file of responses holds.
 pub(super) enum Response {
@@ -35,7 +43,9 @@ pub(super) fn is_request(line: &Object) -> bool {
 
 /// A response without the envelope of a batch.
 pub(super) fn is_completion(line: &Object) -> bool {
-    line.get("choices").is_some_and(Value::is_array)
+    ["choices", "output"]
+        .iter()
+        .any(|&field| line.get(field).is_some_and(Value::is_array))
 }
 
 pub(super) fn custom_id(line: &Object) -> Result<&str, String> {
@@ -61,6 +71,11 @@ pub(super) fn response(line: &Object, tokenizer: &dyn Tokenizer) -> Result<Respo
         return Ok(Response::Failed("a response without body".to_owned()));
     };
     let body = object("response.body", body)?;
+    if let Some(error) = get(body, "error") {
+        return Ok(Response::Failed(
+            error.to_string().chars().take(200).collect(),
+        ));
+    }
     completion(body, "response.body.", tokenizer).map(Response::Answers)
 }
 
@@ -71,9 +86,13 @@ pub(super) fn completion(
     path: &str,
     tokenizer: &dyn Tokenizer,
 ) -> Result<Vec<Answer>, String> {
+    if let Some(output) = get(body, "output") {
+        return responses(body, &format!("{path}output"), output, tokenizer)
+            .map(|answer| vec![answer]);
+    }
     let field = format!("{path}choices");
     let choices = get(body, "choices").ok_or_else(|| {
-        format!("no field `{field}`: bodies of chat completions and of completions are read")
+        format!("no field `{field}`, nor `{path}output`: bodies of chat completions, completions and responses are read")
     })?;
     let mut answers = Vec::new();
     for (index, choice) in array(&field, choices)?.iter().enumerate() {
@@ -104,18 +123,46 @@ pub(super) fn completion(
     Ok(answers)
 }
 
+/// The answer of a body of OpenAI's responses: its reasoning, messages and calls of functions, in order. Summaries of
+/// reasoning are not what was sampled.
+fn responses(
+    body: &Object,
+    path: &str,
+    output: &Value,
+    tokenizer: &dyn Tokenizer,
+) -> Result<Answer, String> {
+    let mut found = Vec::new();
+    for (index, item) in array(path, output)?.iter().enumerate() {
+        let path = format!("{path}[{index}]");
+        let object = object(&path, item)?;
+        match get(object, "type").and_then(Value::as_str) {
+            Some("message" | "reasoning") => found.extend(stretches(&path, object)?),
+            Some("function_call") => found.extend(arguments(item)),
+            _ => {}
+        }
+    }
+    let prompt = get(body, PROMPT_IDS).map(|value| ids(PROMPT_IDS, value, tokenizer));
+    Ok(Answer {
+        contexts: prompt.transpose()?.into_iter().collect(),
+        segments: encode(&found, tokenizer),
+        from_ids: false,
+        name: None,
+    })
+}
+
 /// What a request gave the model to read: messages and tools, or the prompt.
 pub(super) fn request(line: &Object, tokenizer: &dyn Tokenizer) -> Result<Vec<Vec<u32>>, String> {
     let body = get(line, "body").ok_or("no field `body`: not a line of a batch's input file")?;
     let body = object("body", body)?;
     let mut contexts = Vec::new();
-    for field in ["messages", "prompt", "tools"] {
+    for field in ["messages", "prompt", "instructions", "input", "tools"] {
         if let Some(value) = get(body, field) {
             contexts.extend(sequences(&format!("body.{field}"), value, tokenizer)?);
         }
     }
-    if get(body, "messages").or(get(body, "prompt")).is_none() {
-        return Err("neither `body.messages` nor `body.prompt`".to_owned());
+    let asked = ["messages", "prompt", "input"];
+    if asked.iter().all(|&field| get(body, field).is_none()) {
+        return Err("none of `body.messages`, `body.prompt` and `body.input`".to_owned());
     }
     Ok(contexts)
 }
@@ -160,6 +207,31 @@ mod tests {
         assert_eq!(texts(&answers[1].segments), ["No."]);
         assert!(answers[2].segments.is_empty());
         assert!(answers.iter().all(|a| a.contexts.is_empty() && !a.from_ids));
+    }
+
+    #[test]
+    fn bodies_of_responses() {
+        // The form of OpenAI's responses, as its reference showed it in 2026.
+        let body = json!({"id": "resp_1", "object": "response", "output": [
+            {"type": "reasoning", "id": "rs_1", "summary": [{"type": "summary_text", "text": "no"}],
+             "content": [{"type": "reasoning_text", "text": "hm"}]},
+            {"type": "function_call", "call_id": "c", "name": "f", "arguments": "{}"},
+            {"type": "message", "role": "assistant", "status": "completed",
+             "content": [{"type": "output_text", "text": "ok", "annotations": []}]}]});
+        let line = json!({"custom_id": "a", "error": null,
+            "response": {"status_code": 200, "body": body}});
+        assert_eq!(texts(&answers(&line)[0].segments), ["hm", "{}", "ok"]);
+        assert!(is_completion(body.as_object().unwrap()));
+        let asked = json!({"custom_id": "a", "body":
+            {"instructions": "s", "input": [{"role": "user", "content": "q"}]}});
+        let contexts = request(asked.as_object().unwrap(), &ByteTokenizer).unwrap();
+        assert_eq!(texts(&contexts), ["s", "q"]);
+        let failed = json!({"custom_id": "a", "error": null, "response": {"status_code": 200,
+            "body": {"status": "failed", "error": {"code": "server_error"}, "output": []}}});
+        let failed = response(failed.as_object().unwrap(), &ByteTokenizer).unwrap();
+        assert!(matches!(failed, Response::Failed(why) if why.contains("server_error")));
+        // A record whose `output` is a text is none of these.
+        assert!(!is_completion(json!({"output": "x"}).as_object().unwrap()));
     }
 
     #[test]
@@ -220,7 +292,7 @@ mod tests {
         let ids = json!({"custom_id": "a", "method": "POST", "url": "/v1/completions",
             "body": {"model": "m", "prompt": [104, 105]}});
         assert_eq!(texts(&read(&ids).unwrap()), ["hi"]);
-        let none = json!({"custom_id": "a", "body": {"input": "x"}});
+        let none = json!({"custom_id": "a", "body": {"inputs": "x"}});
         assert!(read(&none).unwrap_err().contains("body.messages"));
     }
 }

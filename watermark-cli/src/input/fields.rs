@@ -51,7 +51,7 @@ pub(super) fn ids(
         .map(|id| match id.as_u64() {
             Some(id) if id < vocabulary as u64 => Ok(id as u32),
             _ => Err(format!(
-                "field `{field}`: {id} is no id of this vocabulary of {vocabulary}; were the ids made with another tokenizer?"
+                "field `{field}`: {id} is no id of this vocabulary of {vocabulary}; were the ids made with another tokenizer, or drawn from padding rows of the model's logits?"
             )),
         })
         .collect()

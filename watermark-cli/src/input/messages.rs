@@ -6,7 +6,7 @@ use super::fields::{self, Object, array, object, string};
 
 /// A conversation, taken apart.
 pub(super) struct Conversation<'v> {
-    /// The stretches of the assistant's last turn: reasoning and text of each of its messages
+    /// The stretches of the assistant's last turn: reasoning, text and arguments of tool calls of each of its messages
     /// after the last message of the user.
     pub(super) answer: Vec<&'v str>,
     /// Every other text: system, users, tools, earlier turns.
@@ -17,8 +17,9 @@ pub(super) struct Conversation<'v> {
 
 /// Takes a list of messages (role, content) apart.
 ///
-/// Calls of tools are neither answer nor context: servers print their arguments anew, so that
-/// the tokens are not those that were sampled; what a tool answered is context.
+/// The arguments of a tool call are a stretch of their own, as long as they are a text. A server may have printed them
+/// anew, and then some tokens are not those that were sampled: that costs evidence and adds none. Arguments that are an
+/// object have no text. What a tool answered is context.
 pub(super) fn take_apart<'v>(field: &str, value: &'v Value) -> Result<Conversation<'v>, String> {
     let mut messages = Vec::new();
     for (index, message) in array(field, value)?.iter().enumerate() {
@@ -46,7 +47,13 @@ pub(super) fn take_apart<'v>(field: &str, value: &'v Value) -> Result<Conversati
         if answered && index >= turn && *role == "assistant" {
             conversation.answer.extend(stretches(path, message)?);
         } else {
-            let content = ["reasoning_content", "reasoning", "content"];
+            let content = [
+                "reasoning_content",
+                "reasoning",
+                "content",
+                "tool_calls",
+                "function_call",
+            ];
             for value in content
                 .iter()
                 .filter_map(|&part| fields::get(message, part))
@@ -59,7 +66,7 @@ pub(super) fn take_apart<'v>(field: &str, value: &'v Value) -> Result<Conversati
 }
 
 /// The stretches of one message of the assistant, in the order in which it wrote them: reasoning
-/// (under either of its names), then content, which is a text or a list of parts.
+/// (under either of its names), then content, which is a text or a list of parts, then calls of tools.
 pub(super) fn stretches<'v>(path: &str, message: &'v Object) -> Result<Vec<&'v str>, String> {
     let mut found = Vec::new();
     if let Some((field, value)) = fields::first(message, &["reasoning_content", "reasoning"]) {
@@ -68,14 +75,9 @@ pub(super) fn stretches<'v>(path: &str, message: &'v Object) -> Result<Vec<&'v s
     match fields::get(message, "content") {
         None => {}
         Some(Value::String(text)) => found.push(text),
-        Some(Value::Array(parts)) => {
-            for part in parts {
-                let kept = ["text", "refusal"]
-                    .iter()
-                    .filter_map(|&kind| part.get(kind));
-                found.extend(kept.filter_map(Value::as_str));
-            }
-        }
+        Some(Value::Array(parts)) => parts
+            .iter()
+            .for_each(|part| part_stretches(part, &mut found)),
         Some(_) => {
             return Err(format!(
                 "field `{path}.content` is neither a text nor a list of parts"
@@ -85,7 +87,29 @@ pub(super) fn stretches<'v>(path: &str, message: &'v Object) -> Result<Vec<&'v s
     if let Some(refusal) = fields::get(message, "refusal") {
         found.push(string(&format!("{path}.refusal"), refusal)?);
     }
+    if let Some(calls) = fields::get(message, "tool_calls") {
+        for call in array(&format!("{path}.tool_calls"), calls)? {
+            found.extend(call.get("function").and_then(arguments));
+        }
+    }
+    found.extend(fields::get(message, "function_call").and_then(arguments));
     Ok(found)
+}
+
+/// The arguments of a call, where they are a text.
+pub(super) fn arguments(call: &Value) -> Option<&str> {
+    call.get("arguments")?.as_str()
+}
+
+/// The texts of a part of a content: text, refusal, or thinking, which may be a list of parts again.
+fn part_stretches<'v>(part: &'v Value, found: &mut Vec<&'v str>) {
+    for kind in ["thinking", "text", "refusal"] {
+        match part.get(kind) {
+            Some(Value::String(text)) => found.push(text),
+            Some(Value::Array(parts)) => parts.iter().for_each(|part| part_stretches(part, found)),
+            _ => {}
+        }
+    }
 }
 
 #[cfg(test)]
@@ -111,12 +135,36 @@ mod tests {
         assert!(conversation.answered);
         assert_eq!(
             conversation.answer,
-            ["A tool knows.", "One moment.", "It rains."]
+            ["A tool knows.", "One moment.", "{}", "It rains."]
         );
         assert_eq!(
             conversation.context,
             ["Be brief.", "Hi", "Hello.", "Weather?", "rain"]
         );
+    }
+
+    #[test]
+    fn every_part_of_a_message_is_a_stretch() {
+        let message = json!({"role": "assistant", "reasoning_content": "hm", "content": [
+            {"type": "thinking", "thinking": "a", "signature": "s"},
+            {"type": "thinking", "thinking": [{"type": "text", "text": "b"}]},
+            {"type": "text", "text": "c"}, {"type": "image_url", "image_url": {"url": "u"}},
+            {"type": "refusal", "refusal": "d"}],
+            "tool_calls": [{"id": "1", "function": {"name": "f", "arguments": "{\"x\": 1}"}},
+                           {"id": "2", "function": {"name": "g", "arguments": {"x": 1}}}]});
+        let found = stretches("m", message.as_object().unwrap()).unwrap();
+        assert_eq!(found, ["hm", "a", "b", "c", "d", "{\"x\": 1}"]);
+        let legacy = json!({"content": null, "function_call": {"name": "f", "arguments": "{}"}});
+        assert_eq!(stretches("m", legacy.as_object().unwrap()).unwrap(), ["{}"]);
+        let bad = json!({"tool_calls": 7});
+        let error = stretches("m", bad.as_object().unwrap()).unwrap_err();
+        assert!(error.contains("m.tool_calls"), "{error}");
+        // What was called in an earlier turn was read.
+        let turns = json!([
+            {"role": "assistant", "content": null, "tool_calls": message["tool_calls"]},
+            {"role": "user", "content": "q"}, {"role": "assistant", "content": "x"}]);
+        let context = take_apart("messages", &turns).unwrap().context;
+        assert!(context.contains(&"{\"x\": 1}"), "{context:?}");
     }
 
     #[test]

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
 use watermark_core::text::Tokenizer;
+use watermark_core::window;
 
 use super::fields::Object;
 use super::{
@@ -15,6 +16,8 @@ use crate::cli::InputForm;
 
 pub(super) struct Reader<'t> {
     tokenizer: &'t dyn Tokenizer,
+    /// The profile's special tokens, ascending.
+    special: &'t [u32],
     items: Vec<Item>,
     counts: Counts,
     /// In a file given with `--requests`.
@@ -30,9 +33,10 @@ pub(super) struct Reader<'t> {
 }
 
 impl<'t> Reader<'t> {
-    pub(super) fn new(tokenizer: &'t dyn Tokenizer) -> Self {
+    pub(super) fn new(tokenizer: &'t dyn Tokenizer, special: &'t [u32]) -> Self {
         Self {
             tokenizer,
+            special,
             items: Vec::new(),
             counts: Counts::default(),
             requests_only: false,
@@ -158,7 +162,16 @@ impl<'t> Reader<'t> {
             true => self.counts.answers_from_ids += 1,
             false => self.counts.answers_from_text += 1,
         }
+        let length = |segments: &[Vec<u32>]| segments.iter().map(Vec::len).sum::<usize>() as u64;
+        let before = length(&answer.segments);
         let mut segments = answer.segments;
+        if !self.special.is_empty() {
+            let parts = segments
+                .iter()
+                .flat_map(|one| window::segments(one, self.special));
+            segments = parts.map(<[u32]>::to_vec).collect();
+        }
+        self.counts.special_tokens += before - length(&segments);
         if segments.is_empty() {
             segments.push(Vec::new());
         }

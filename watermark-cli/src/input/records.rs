@@ -18,6 +18,7 @@ pub(super) const ANSWER_TEXT: [&str; 6] = [
     "completion",
 ];
 pub(super) const REASONING: [&str; 2] = ["reasoning_content", "reasoning"];
+pub(super) const TOOL_CALLS: &str = "tool_calls";
 /// The fields that hold what the model read.
 pub(super) const PROMPT_IDS: &str = "prompt_token_ids";
 pub(super) const PROMPT_TEXT: &str = "prompt";
@@ -42,6 +43,10 @@ pub(super) fn read(record: &Object, tokenizer: &dyn Tokenizer) -> Result<Answer,
             stretches.push(string(field, value)?);
         }
         stretches.push(string(field, value)?);
+        let calls = get(record, TOOL_CALLS).map(|calls| array(TOOL_CALLS, calls));
+        for call in calls.transpose()?.into_iter().flatten() {
+            stretches.extend(call.get("function").and_then(messages::arguments));
+        }
         (encode(&stretches, tokenizer), false)
     } else if let Some(conversation) = &conversation {
         if !conversation.answered {
@@ -145,7 +150,14 @@ fn split(tokens: Vec<u32>, record: &Object) -> Result<Vec<Vec<u32>>, String> {
 
 /// The columns that any of the forms reads.
 pub(super) fn known_columns() -> impl Iterator<Item = &'static str> {
-    let plain = [PROMPT_IDS, PROMPT_TEXT, SYSTEM, MESSAGES, SESSION];
+    let plain = [
+        PROMPT_IDS,
+        PROMPT_TEXT,
+        SYSTEM,
+        MESSAGES,
+        SESSION,
+        TOOL_CALLS,
+    ];
     let others = super::batch::FIELDS
         .into_iter()
         .chain(super::harness::FIELDS);
@@ -221,6 +233,9 @@ mod tests {
         let read = read.unwrap();
         assert_eq!(read.segments, bytes(&["r", "a"]));
         assert_eq!(read.contexts, bytes(&["q", "Sure: "]));
+        let calls = json!([{"function": {"name": "f", "arguments": "{}"}}]);
+        let called = record(json!({"completion": "a", "tool_calls": calls})).unwrap();
+        assert_eq!(called.segments, bytes(&["a", "{}"]));
         // The same answer in both places is no context of its own.
         let twice = record(json!({"messages": messages, "completion": "Sure: "})).unwrap();
         assert_eq!(twice.contexts, bytes(&["q"]));

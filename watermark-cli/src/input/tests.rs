@@ -17,11 +17,37 @@ fn form(requests: &[PathBuf]) -> FormArgs {
 }
 
 fn all(paths: &[PathBuf]) -> Inputs {
-    read_all(paths, &form(&[]), &ByteTokenizer).unwrap()
+    read_all(paths, &form(&[]), &ByteTokenizer, &[]).unwrap()
 }
 
 fn bytes(text: &str) -> Vec<u32> {
     ByteTokenizer.encode(text)
+}
+
+/// Under the ids of bytes, `|` stands for a special token.
+#[test]
+fn special_tokens_part_the_answers() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("a.jsonl");
+    let lines = [
+        r#"{"token_ids": [124, 97, 98, 124, 124, 99, 124]}"#,
+        r#"{"text": "ab|c", "reasoning": "d|"}"#,
+        r#"{"token_ids": [124]}"#,
+        r#"{"text": "x", "prompt": "p|q"}"#,
+    ];
+    std::fs::write(&path, lines.join("\n")).unwrap();
+    let paths = [path];
+    let inputs = read_all(&paths, &form(&[]), &ByteTokenizer, &[7, 124]).unwrap();
+    let segments: Vec<_> = inputs.items.iter().map(|item| &item.segments).collect();
+    assert_eq!(*segments[0], [bytes("ab"), bytes("c")]);
+    assert_eq!(*segments[1], [bytes("d"), bytes("ab"), bytes("c")]);
+    assert_eq!(*segments[2], [bytes("")]);
+    assert_eq!(inputs.counts.special_tokens, 4 + 2 + 1);
+    // Prompts stay whole.
+    assert_eq!(inputs.items[3].contexts, [bytes("p|q")]);
+    let plain = all(&paths);
+    assert_eq!(plain.items[0].segments[0].len(), 7);
+    assert_eq!(plain.counts.special_tokens, 0);
 }
 
 #[test]
@@ -60,6 +86,7 @@ fn answers_are_joined_with_their_requests() {
         &[path("out.jsonl")],
         &form(&[path("requests.jsonl")]),
         &ByteTokenizer,
+        &[],
     );
     // In a directory, requests are found among the answers.
     for joined in [named.unwrap(), all(&[directory.path().to_owned()])] {
@@ -194,7 +221,8 @@ fn a_table_that_is_cut_off_is_refused_and_never_panics() {
     let whole = std::fs::read(&path).unwrap();
     for length in 0..whole.len() {
         std::fs::write(&path, &whole[..length]).unwrap();
-        let error = read_all(std::slice::from_ref(&path), &form(&[]), &ByteTokenizer).unwrap_err();
+        let error =
+            read_all(std::slice::from_ref(&path), &form(&[]), &ByteTokenizer, &[]).unwrap_err();
         assert!(matches!(error, InputError::Table { .. }), "{error}");
         assert!(error.to_string().contains("a.parquet"), "{error}");
     }

@@ -165,7 +165,12 @@ impl Files<'_> {
         if paths.is_empty() {
             return Ok(None);
         }
-        let inputs = read_all(paths, &self.arguments.form, &self.context.tokenizer)?;
+        let inputs = read_all(
+            paths,
+            &self.arguments.form,
+            &self.context.tokenizer,
+            &self.context.mark.profile().special_tokens,
+        )?;
         self.counts.insert(name, Read::Answers(inputs.counts));
         Ok(Some(inputs))
     }

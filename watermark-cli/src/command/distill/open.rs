@@ -110,7 +110,13 @@ fn neutral(
                 input: InputForm::Auto,
                 requests: Vec::new(),
             };
-            let items = read_all(std::slice::from_ref(path), &form, &context.tokenizer)?.items;
+            let items = read_all(
+                std::slice::from_ref(path),
+                &form,
+                &context.tokenizer,
+                &context.mark.profile().special_tokens,
+            )?
+            .items;
             items.into_iter().flat_map(|item| item.segments).collect()
         }
         (None, Some(texts)) => texts.iter().map(|text| text.tokens().to_vec()).collect(),

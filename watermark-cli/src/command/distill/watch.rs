@@ -17,7 +17,12 @@ use crate::render::{headline, print_json, write_file};
 pub(super) fn run(arguments: &Distill, path: &Path, policy: &Policy) -> Result<ExitCode, CliError> {
     let context = arguments.mark.open()?;
     let mark = &context.mark;
-    let inputs = read_all(&arguments.suspect, &arguments.form, &context.tokenizer)?;
+    let inputs = read_all(
+        &arguments.suspect,
+        &arguments.form,
+        &context.tokenizer,
+        &context.mark.profile().special_tokens,
+    )?;
     let vocabulary = Some(Vocabulary::of(&context.tokenizer));
     let mut watch = match path.exists() {
         false => Watch::new(mark, vocabulary),
