@@ -289,12 +289,15 @@ impl<'a> Battery<'a> {
             None => Test::of_scores(member.id, mark, &scores),
             Some(Weights { values, law }) => {
                 let weighed = scores.weigh(values);
-                match weighed.joined {
-                    None => Test::from_law(member.id, self.null, law, weighed.sum),
-                    Some(joined) => {
-                        let law = WeightedLaw::new(self.null, joined);
-                        Test::from_law(member.id, self.null, &law, weighed.sum)
-                    }
+                let joined = weighed
+                    .joined
+                    .map(|joined| WeightedLaw::new(self.null, joined));
+                let law = joined.as_ref().unwrap_or(law);
+                let test = Test::from_law(member.id, self.null, law, weighed.sum);
+                if mark.scheme().cells_depend() {
+                    test.bounded(law)
+                } else {
+                    test
                 }
             }
         };

@@ -214,6 +214,18 @@ impl Test {
         }
     }
 
+    /// The test of a weighted sum with Chernoff's bound in place of the exact tail.
+    pub(crate) fn bounded(self, law: &WeightedLaw) -> Self {
+        let mirror = law.classes().map(|(weight, cells)| (-weight, cells));
+        Self {
+            p: law.chernoff(self.sum),
+            lower_p: WeightedLaw::of_classes(self.null, mirror).chernoff(-self.sum),
+            method: TailMethod::Chernoff,
+            saddlepoint: Some(law.saddlepoint(self.sum) / std::f64::consts::LN_10),
+            ..self
+        }
+    }
+
     /// The test of a weighted sum under its law.
     pub(crate) fn from_law(id: TestId, null: Null, law: &WeightedLaw, sum: i128) -> Self {
         let (p, method) = law.upper_tail(sum);

@@ -102,6 +102,12 @@ pub trait Scheme: Send + Sync + fmt::Debug {
     /// The law of the sum of scores over distinct cells, text and key independent.
     fn null(&self) -> Null;
 
+    /// Whether cells depend on each other in a way that no bound here covers: weighted tests then take Chernoff's bound
+    /// for independent cells, whose slack is far above what the dependence can do.
+    fn cells_depend(&self) -> bool {
+        false
+    }
+
     /// The law of the sum over these very cells, each once, where [`null`](Self::null) has their mean but is not exact
     /// because cells depend on each other. It does not depend on the key. None where `null` is exact or a bound.
     fn law_of(&self, cells: &[u64]) -> Option<DrawSum> {

@@ -67,7 +67,7 @@ pub enum EngineKeyError {
     /// Not a function with integers as keys.
     #[error(
         "field `function` names no engine's function; known are: {known}",
-        known = Function::FOREIGN.map(|function| function.name()).join(", ")
+        known = Function::FOREIGN.map(Function::name).join(", ")
     )]
     Function,
     /// A float.
@@ -231,7 +231,7 @@ impl EngineKey {
             .into_iter()
             .find(|function| function.name() == file.function)
             .ok_or(EngineKeyError::Function)?;
-        Self::new(function, &*file.key.0?)
+        Self::new(function, &file.key.0?)
     }
 
     /// The JSON form, for a file of mode 0600. This is the secret itself.

@@ -40,6 +40,8 @@ pub enum Null {
     ///   most the product of those of its terms: Chernoff's bound holds. Only that bound is used.
     /// - **Weights of both signs.** The variance of a row is at most `of / (of - 1)` times that of independent
     ///   coins; Chernoff's bound leaves a factor of about `z sqrt(2 pi)` for this part in 30,000.
+    /// - **E-values** hold, by the same association, for a number of cells that does not depend on the key. Under
+    ///   stopping a factor's mean given the past can exceed 1: after j cells of its row by one part in `of / j` at most.
     List {
         /// Tokens in a list.
         size: u32,
