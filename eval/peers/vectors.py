@@ -8,7 +8,8 @@ runs this (`target/peers/venv/bin/python eval/peers/vectors.py --out watermark-c
 --files is where the wheels of vllm and sglang lie unpacked. Numbers only are written: inputs, outputs, versions.
 
 32-bit floats are written as their bits, keys as decimal strings. Nothing of a peer is copied: it is called.
-three_bricks is on no registry; its seeds come from the rule in its paper's code, its lists and uniforms from torch.
+three_bricks and the repository's synthid-text are on no registry: seeds and bits follow their rule, over torch's lists and
+uniforms and the registry's hash.
 """
 import argparse
 import hashlib
@@ -274,6 +275,27 @@ def synthid_vectors():
     return {"packages": packages, "ones": ones, "g_values": cases, "updates": updates}
 
 
+def synthid_text_vectors():
+    from synthid_text.hashing_function import accumulate_hash
+    wide = [key * 0x9E37_79B9_7F4A_7C15 % 2**63 for key in range(1, 31)]
+    cases = []
+    for keys in (SYNTHID_KEYS, wide):
+        for ngram_len in (2, 5):
+            ids = Numbers(f"synthid-text/{len(keys)}/{ngram_len}").list(24, 200_000)
+            tensor = torch.tensor(keys)
+            digest = hashlib.sha256(tensor.numpy().tobytes()).digest()
+            start = int.from_bytes(digest, "big") % torch.iinfo(torch.int64).max
+            ngrams = torch.tensor(ids).unfold(0, ngram_len, 1)
+            state = accumulate_hash(torch.full((len(ngrams),), start), ngrams)
+            state = accumulate_hash(state[:, None].expand(-1, len(keys)), tensor[None, :, None])
+            for _ in range(12):
+                state = accumulate_hash(state, torch.tensor([1])) >> 5
+            values = ((state >> 30) % 2).tolist()
+            cases.append({"keys": [str(key) for key in keys], "ngram_len": ngram_len, "ids": ids,
+                          "g": ["".join(map(str, row)) for row in values]})
+    return {"packages": {"synthid-text": "0.2.1", "torch": torch.__version__}, "g_values": cases}
+
+
 def bricks_vectors():
     numbers, cases = Numbers("three-bricks"), []
     for start, salt in ((0, 35317), (17, 35317), (12345678901, 987654321987654321)):
@@ -317,7 +339,8 @@ def main():
     prepare(files)
     arguments.out.mkdir(parents=True, exist_ok=True)
     made = {"torch": torch_vectors, "vllm": lambda: vllm_vectors(files), "sglang": lambda: sglang_vectors(files),
-            "hf-kgw": kgw_vectors, "hf-synthid": synthid_vectors, "three-bricks": bricks_vectors,
+            "hf-kgw": kgw_vectors, "hf-synthid": synthid_vectors,
+            "synthid-text": synthid_text_vectors, "three-bricks": bricks_vectors,
             "textseal": lambda: textseal_vectors(files)}
     for name, make in made.items():
         path = arguments.out / f"compat-{name}.json"

@@ -5,6 +5,8 @@ use std::process::{Command, Output};
 
 #[path = "cli/distill.rs"]
 mod distill;
+#[path = "cli/engine.rs"]
+mod engine;
 #[path = "cli/plan.rs"]
 mod plan;
 

@@ -301,7 +301,8 @@ impl<'m> Watch<'m> {
         self.state.looks += 1;
         let Score { cells, sum } = Score::of(&self.exhibit.cells().scores(self.mark));
         let mixture = Mixture::standard(self.mark.scheme().null());
-        let e = mixture.ln_e(cells, sum);
+        let key_bits = self.mark.scheme().key_bits();
+        let e = mixture.ln_e(cells, sum).of_key_bits(key_bits);
         let futility = stopping
             .planned
             .map(|planned| mixture.futility(cells, sum, planned, stopping.alpha, CHANCE));

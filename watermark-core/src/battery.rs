@@ -31,7 +31,7 @@ use crate::cells::Cells;
 use crate::detect::{Score, Test, TestId};
 use crate::openweights::ScoredText;
 use crate::profile::Mark;
-use crate::scheme::Null;
+use crate::scheme::{DrawSum, Null};
 use crate::stats::LnP;
 use crate::stats::weighted::{TailMethod, Tails, WeightedLaw};
 use crate::window::{Exhibit, Identity, fingerprint, window};
@@ -286,15 +286,18 @@ impl<'a> Battery<'a> {
     pub fn tests(&self, mark: &Mark) -> Vec<Test> {
         let scores = self.cells.scores(mark);
         let test = |member: &Member| match &member.weights {
-            None => Test::from_score(member.id, self.null, Score::of(&scores)),
+            None => Test::of_scores(member.id, mark, &scores),
             Some(Weights { values, law }) => {
                 let weighed = scores.weigh(values);
-                match weighed.joined {
-                    None => Test::from_law(member.id, self.null, law, weighed.sum),
-                    Some(joined) => {
-                        let law = WeightedLaw::new(self.null, joined);
-                        Test::from_law(member.id, self.null, &law, weighed.sum)
-                    }
+                let joined = weighed
+                    .joined
+                    .map(|joined| WeightedLaw::new(self.null, joined));
+                let law = joined.as_ref().unwrap_or(law);
+                let test = Test::from_law(member.id, self.null, law, weighed.sum);
+                if mark.scheme().cells_depend() {
+                    test.bounded(law)
+                } else {
+                    test
                 }
             }
         };
@@ -334,6 +337,7 @@ impl<'a> Battery<'a> {
         Tables {
             battery: self,
             tables: tables.collect(),
+            own: std::sync::OnceLock::new(),
         }
     }
 }
@@ -433,6 +437,8 @@ impl Sums {
 pub struct Tables<'a> {
     battery: &'a Battery<'a>,
     tables: Vec<Option<Table<'a>>>,
+    /// The law of these cells, each once, where the scheme has one; found with the first key.
+    own: std::sync::OnceLock<Option<DrawSum>>,
 }
 
 /// One test under one of many keys: enough for ranks and figures.
@@ -466,9 +472,16 @@ impl Tables<'_> {
             }
             _ => {
                 let Score { cells, sum } = Score::of(&scores);
-                Glance {
-                    z: null.z(cells, sum),
-                    p: null.upper_tail(cells, sum),
+                let own = || mark.scheme().law_of(&scores.distinct());
+                match self.own.get_or_init(own) {
+                    Some(law) => Glance {
+                        z: law.z(sum),
+                        p: law.upper_tail(sum),
+                    },
+                    None => Glance {
+                        z: null.z(cells, sum),
+                        p: null.upper_tail(cells, sum),
+                    },
                 }
             }
         };

@@ -259,6 +259,14 @@ impl Scores {
         })
     }
 
+    /// The distinct coins that count; empty where every cell is a coin of its own.
+    pub(crate) fn distinct(&self) -> Vec<u64> {
+        match &self.coins {
+            None => Vec::new(),
+            Some(coins) => self.first_of_coin().map(|index| coins[index]).collect(),
+        }
+    }
+
     /// Whether the key reaches a cell at all: else it has no score.
     pub fn counts(&self, index: usize) -> bool {
         self.coins

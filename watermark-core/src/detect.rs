@@ -157,8 +157,19 @@ impl core::fmt::Display for TestId {
 impl Test {
     /// Every cell of an exhibit once: [`TestId::ClosedCells`].
     pub fn of(mark: &Mark, exhibit: &Exhibit) -> Self {
-        let score = score(mark, exhibit);
-        Self::from_score(TestId::ClosedCells, mark.scheme().null(), score).under(mark)
+        Self::of_scores(TestId::ClosedCells, mark, &exhibit.cells().scores(mark))
+    }
+
+    /// The unweighted test of cells that have these scores.
+    pub(crate) fn of_scores(id: TestId, mark: &Mark, scores: &Scores) -> Self {
+        let (score, scheme) = (Score::of(scores), mark.scheme());
+        let mut test = Self::from_score(id, scheme.null(), score);
+        if let Some(law) = scheme.law_of(&scores.distinct()) {
+            test.p = law.upper_tail(score.sum);
+            test.lower_p = law.lower_tail(score.sum);
+            test.z = law.z(score.sum);
+        }
+        test.under(mark)
     }
 
     /// The test with what the mark's function adds: p-values are at least 2^-bits, if it has so few
@@ -200,6 +211,18 @@ impl Test {
             lower_p: null.lower_tail(cells, sum),
             saddlepoint: None,
             key_bits: None,
+        }
+    }
+
+    /// The test of a weighted sum with Chernoff's bound in place of the exact tail.
+    pub(crate) fn bounded(self, law: &WeightedLaw) -> Self {
+        let mirror = law.classes().map(|(weight, cells)| (-weight, cells));
+        Self {
+            p: law.chernoff(self.sum),
+            lower_p: WeightedLaw::of_classes(self.null, mirror).chernoff(-self.sum),
+            method: TailMethod::Chernoff,
+            saddlepoint: Some(law.saddlepoint(self.sum) / std::f64::consts::LN_10),
+            ..self
         }
     }
 

@@ -264,9 +264,9 @@ fn check(mark: &Mark, exhibit: &Exhibit, logs: &dyn WindowCounts) -> Result<(), 
 /// Why logs cannot choose cells.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ChosenError {
-    /// Self-hash.
+    /// Self-hash, or another engine's function.
     #[error(
-        "a self-hash mark has no test by emitted windows: one coin is shared by many windows, so none of them is fresh when it is first emitted"
+        "a self-hash mark, or one of another engine, has no test by emitted windows: one coin can be shared by many windows, so none of them is sure to be fresh when it is first emitted"
     )]
     SharedCoins,
     /// Other windows.

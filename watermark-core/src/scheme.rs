@@ -18,6 +18,7 @@ pub use greenlist::{GreenList, GreenShare, SelfHash};
 pub use gumbel::Gumbel;
 pub use tournament::Tournament;
 
+pub use crate::stats::draws::DrawSum;
 pub use crate::stats::law::Null;
 
 pub(crate) use greenlist::GreenListKey;
@@ -120,6 +121,19 @@ pub trait Scheme: Send + Sync + fmt::Debug {
 
     /// The law of the sum of scores over distinct cells, text and key independent.
     fn null(&self) -> Null;
+
+    /// Whether cells depend on each other in a way that no bound here covers: weighted tests then take Chernoff's bound
+    /// for independent cells, whose slack is far above what the dependence can do.
+    fn cells_depend(&self) -> bool {
+        false
+    }
+
+    /// The law of the sum over these very cells, each once, where [`null`](Self::null) has their mean but is not exact
+    /// because cells depend on each other. It does not depend on the key. None where `null` is exact or a bound.
+    fn law_of(&self, cells: &[u64]) -> Option<DrawSum> {
+        let _ = cells;
+        None
+    }
 
     /// The scheme as a change of logits, for engines that sample themselves.
     fn as_biaser(&self) -> Option<&dyn Biaser> {

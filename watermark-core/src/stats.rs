@@ -14,6 +14,7 @@
 
 pub mod combine;
 pub mod decoy;
+pub mod draws;
 pub mod evalue;
 pub mod law;
 pub mod power;

@@ -67,7 +67,7 @@ pub enum EngineKeyError {
     /// Not a function with integers as keys.
     #[error(
         "field `function` names no engine's function; known are: {known}",
-        known = Function::FOREIGN.map(|function| function.name()).join(", ")
+        known = Function::FOREIGN.map(Function::name).join(", ")
     )]
     Function,
     /// A float.
@@ -231,7 +231,7 @@ impl EngineKey {
             .into_iter()
             .find(|function| function.name() == file.function)
             .ok_or(EngineKeyError::Function)?;
-        Self::new(function, &*file.key.0?)
+        Self::new(function, &file.key.0?)
     }
 
     /// The JSON form, for a file of mode 0600. This is the secret itself.
@@ -262,7 +262,8 @@ impl EngineKey {
     /// H(slot_key, "wmk1/engine" || length of name u8 || name of the function || i u32)
     /// ```
     ///
-    /// the first eight bytes, little-endian, without the highest bit where the function takes 63; 0 becomes 1.
+    /// the first eight bytes, little-endian, without the highest bit where the function takes 63; 0 becomes 1. For
+    /// `hf-synthid` an integer is passed over whose low 16 bits an earlier one has, and i counts on.
     /// So commitment, custody and decoys of slots hold for engines as well.
     ///
     /// # Errors
@@ -301,7 +302,10 @@ impl EngineKey {
         let name = function.name().as_bytes();
         let whole = matches!(function, Function::Vllm | Function::Sglang);
         let mut integers = Zeroizing::new(Vec::with_capacity(count));
-        for index in 0..count as u32 {
+        for index in 0u32.. {
+            if integers.len() >= count {
+                break;
+            }
             let drawn = bytes(&[
                 b"wmk1/engine",
                 &[name.len() as u8],
@@ -311,7 +315,11 @@ impl EngineKey {
             let mut first = Zeroizing::new([0; 8]);
             first.copy_from_slice(&drawn[..8]);
             let integer = u64::from_le_bytes(*first) & if whole { u64::MAX } else { u64::MAX >> 1 };
-            integers.push(i128::from(integer.max(1)));
+            // Two layers of 16 bits must not be one: of 30, that is so in one key of 150.
+            let taken = |other: &i128| *other as u16 == integer as u16;
+            if function != Function::HfSynthid || !integers.iter().any(taken) {
+                integers.push(i128::from(integer.max(1)));
+            }
         }
         Self::new(function, &integers)
     }
@@ -435,6 +443,18 @@ mod tests {
         }
         let json = r#"{"schema":"watermark.engine-key/2","function":"vllm","key":1}"#;
         assert_eq!(EngineKey::from_json(json).unwrap_err(), E::Schema);
+    }
+
+    /// Of 600 keys of 30 layers some four would have two layers in one, by chance.
+    #[test]
+    fn layers_are_never_one() {
+        for index in 0..600 {
+            let key = EngineKey::decoy(Function::HfSynthid, 30, index).unwrap();
+            let mut low: Vec<u16> = key.integers.iter().map(|&key| key as u16).collect();
+            low.sort_unstable();
+            low.dedup();
+            assert_eq!(low.len(), 30);
+        }
     }
 
     #[test]

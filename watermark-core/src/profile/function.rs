@@ -72,7 +72,7 @@ impl Function {
                 "transformers' lists come from 32 bits of key and token, all of which can be tried on a text; lists of CPU and CUDA generators differ, and these are the CPU's; what follows token id 0 is not keyed"
             }
             Self::HfSynthid => {
-                "transformers' SynthID keys have 16 bits a layer and its inputs 16 bits altogether: an exhibit has at most 65,536 cells, and a text of some length gives the keys away; the linear hash does not resist recovery of the keys"
+                "transformers' SynthID keys have 16 bits a layer and its inputs 16 bits altogether: an exhibit has at most 65,536 cells, the unweighted test loses its power as it fills them (take a part of the text, some 20,000 tokens, fixed beforehand), and a text of some length gives the keys away; the linear hash does not resist recovery of the keys"
             }
             Self::SynthidText => {
                 "SynthID's hash is a linear congruential generator, shifted twelve times: it was not made to resist recovery of the keys"

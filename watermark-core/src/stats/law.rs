@@ -40,6 +40,8 @@ pub enum Null {
     ///   most the product of those of its terms: Chernoff's bound holds. Only that bound is used.
     /// - **Weights of both signs.** The variance of a row is at most `of / (of - 1)` times that of independent
     ///   coins; Chernoff's bound leaves a factor of about `z sqrt(2 pi)` for this part in 30,000.
+    /// - **E-values** hold, by the same association, for a number of cells that does not depend on the key. Under
+    ///   stopping a factor's mean given the past can exceed 1: after j cells of its row by one part in `of / j` at most.
     List {
         /// Tokens in a list.
         size: u32,
@@ -347,6 +349,99 @@ mod tests {
             let bound = Null::Gamma { shape: 1 }.cumulant(t).k;
             assert!(mean.ln() <= bound + 1e-6, "{t}: {} {bound}", mean.ln());
             assert!(mean.ln() >= bound - 1e-3, "{t}: {} {bound}", mean.ln());
+        }
+    }
+
+    /// P(k of n tokens are in a list of g out of v).
+    fn hypergeometric(v: u32, g: u32, n: u32) -> Vec<f64> {
+        let choose = |n: u32, k: u32| -> f64 {
+            (0..k)
+                .map(|i| f64::from(n - i) / f64::from(i + 1))
+                .product()
+        };
+        (0..=n)
+            .map(|k| {
+                if k > g || n - k > v - g {
+                    0.0
+                } else {
+                    choose(g, k) * choose(v - g, n - k) / choose(v, n)
+                }
+            })
+            .collect()
+    }
+
+    /// Exactly, on small lists, where dependence is strong: the binomial tails bound those of sums over rows.
+    #[test]
+    fn lists_are_within_the_binomial_law() {
+        for (size, of, rows) in [
+            (5, 20, vec![10, 3, 1]),
+            (10, 20, vec![20, 7, 7]),
+            (2, 9, vec![9, 9, 4, 2, 1]),
+            (3, 4, vec![4, 3, 3, 2]),
+            (250, 1000, vec![100, 40, 7, 1]),
+        ] {
+            let law = Null::List { size, of };
+            let mut counts = vec![1.0];
+            for &n in &rows {
+                let one = hypergeometric(of, size, n);
+                let mut both = vec![0.0; counts.len() + one.len() - 1];
+                for (i, a) in counts.iter().enumerate() {
+                    for (j, b) in one.iter().enumerate() {
+                        both[i + j] += a * b;
+                    }
+                }
+                counts = both;
+            }
+            let cells: u32 = rows.iter().sum();
+            let mean = f64::from(cells) * law.mean();
+            let (mut compared, mut strict) = (0, 0);
+            for k in 0..=cells as usize {
+                let (upper, lower): (f64, f64) =
+                    (counts[k..].iter().sum(), counts[..=k].iter().sum());
+                if k as f64 >= mean + 1.0 {
+                    let bound = law.upper_tail(cells.into(), k as u64).ln().exp();
+                    assert!(
+                        upper <= bound * (1.0 + 1e-9),
+                        "{law:?} {k}: {upper} {bound}"
+                    );
+                    compared += 1;
+                    strict += usize::from(upper < 0.99 * bound);
+                }
+                if k as f64 <= mean - 1.0 {
+                    let bound = law.lower_tail(cells.into(), k as u64).ln().exp();
+                    assert!(
+                        lower <= bound * (1.0 + 1e-9),
+                        "{law:?} {k}: {lower} {bound}"
+                    );
+                }
+            }
+            assert!(compared > 2 && strict > 0, "{law:?}");
+            // Chernoff's bound of a weighted sum, weights 1, 2, 3 by row in turn.
+            let weights: Vec<(i64, u64)> = (1..)
+                .map(|row: i64| 1 + row % 3)
+                .zip(rows.iter().map(|&n| u64::from(n)))
+                .collect();
+            let mut sums = std::collections::BTreeMap::from([(0i128, 1.0)]);
+            for (&n, &(weight, _)) in rows.iter().zip(&weights) {
+                let mut next = std::collections::BTreeMap::new();
+                for (k, p) in hypergeometric(of, size, n).into_iter().enumerate() {
+                    for (sum, q) in &sums {
+                        *next
+                            .entry(sum + i128::from(weight) * k as i128)
+                            .or_insert(0.0) += p * q;
+                    }
+                }
+                sums = next;
+            }
+            let law = WeightedLaw::of_classes(law, weights);
+            let most = *sums.keys().max().unwrap();
+            for sum in 0..most {
+                let tail: f64 = sums.range(sum..).map(|(_, p)| p).sum();
+                let (p, method) = law.upper_tail(sum);
+                assert!(tail.ln() <= p.ln() + 1e-9, "{sum}: {tail} {p}");
+                let easy = p == LnP::ONE;
+                assert!(easy || method == crate::stats::weighted::TailMethod::Chernoff);
+            }
         }
     }
 

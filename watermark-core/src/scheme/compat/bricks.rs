@@ -3,7 +3,7 @@
 //!
 //! The seed of a row goes through the window, oldest token first: `seed -> seed salt + token`, modulo 2^64 - 1, from
 //! the configured seed on; the generator takes the low 32 bits. Then
-//! - a green list is the head of a random permutation, [`List`], of `floor(gamma V)` tokens;
+//! - a green list is the head of a random permutation, [`List`](super::torch::List), of `floor(gamma V)` tokens;
 //! - for Gumbel-max the uniform of token v is the v-th of the generator's; a token wins with the largest `u^(1/p)`.
 //!
 //! Both seed and salt are the key. Where the configured seed is 0, as it is unless told otherwise, a window of
@@ -26,22 +26,27 @@ struct Key {
 }
 
 impl Key {
-    /// The generator's seed after a window, if the key reaches it.
-    fn after(&self, window: &[u32]) -> Option<u64> {
+    /// The generator's seed after a window, and whether the salt has entered it.
+    fn after(&self, window: &[u32]) -> (u64, bool) {
         let modulus = u128::from(u64::MAX);
         let (mut state, mut salted) = (u128::from(self.seed) % modulus, false);
         for &token in window {
             salted |= state != 0;
             state = (state * u128::from(self.salt) + u128::from(token)) % modulus;
         }
-        salted.then_some(state as u64)
+        (state as u64, salted)
     }
 
     fn row(&self, window: &[u32]) -> Row {
-        let seed = self.after(window);
-        let [low, high] = halves(seed.unwrap_or(0));
-        row([low, high, u32::from(seed.is_some())])
+        let (seed, salted) = self.after(window);
+        let [low, high] = halves(seed);
+        row([low, high, u32::from(salted)])
     }
+}
+
+/// The generator's seed in a row, with which the engine writes whether the key reaches it or not.
+fn any_seed(row: &Row) -> u64 {
+    joined(row.first().words8())
 }
 
 /// The generator's seed in a row, if the key reaches it.
@@ -98,8 +103,7 @@ impl Scheme for BricksList {
     }
 
     fn choose(&self, row: &Row, candidates: &Candidates<'_>, coins: &mut dyn Rng) -> usize {
-        let seed = seed_of(row).unwrap_or(0);
-        draw_in_list(self.sizes, seed, self.delta, candidates, coins)
+        draw_in_list(self.sizes, any_seed(row), self.delta, candidates, coins)
     }
 
     fn score(&self, row: &Row, token: u32) -> u64 {
@@ -117,7 +121,8 @@ impl Scheme for BricksList {
     ) {
         let seeds = which
             .iter()
-            .map(|&at| self.key.after(windows.get(at as usize)));
+            .map(|&at| self.key.after(windows.get(at as usize)))
+            .map(|(seed, salted)| salted.then_some(seed));
         score_lists(self.sizes, seeds, tokens, scores, cells);
     }
 
@@ -152,11 +157,11 @@ impl Biaser for BricksList {
     }
 
     fn fill_mask_from(&self, row: &Row, first: u32, mask: &mut [u32]) {
-        fill_list(self.sizes, seed_of(row).unwrap_or(0), first, mask);
+        fill_list(self.sizes, any_seed(row), first, mask);
     }
 
     fn bias(&self, row: &Row, logits: &mut [f32]) {
-        bias_list(self.sizes, seed_of(row).unwrap_or(0), self.delta, logits);
+        bias_list(self.sizes, any_seed(row), self.delta, logits);
     }
 }
 
@@ -189,7 +194,7 @@ impl BricksGumbel {
 
     /// The 32-bit uniform of a token.
     pub fn uniform(&self, row: &Row, token: u32) -> f32 {
-        Self::bits(seed_of(row).unwrap_or(0), token) as f32 / 16_777_216.0
+        Self::bits(any_seed(row), token) as f32 / 16_777_216.0
     }
 }
 
@@ -208,7 +213,7 @@ impl Scheme for BricksGumbel {
 
     fn choose(&self, row: &Row, candidates: &Candidates<'_>, _: &mut dyn Rng) -> usize {
         let most = candidates.iter().map(|(token, _)| token).max().unwrap_or(0);
-        let mut generator = Generator::new(seed_of(row).unwrap_or(0));
+        let mut generator = Generator::new(any_seed(row));
         let ln_u: Vec<f64> = (0..=most)
             .map(|_| (f64::from(generator.uniform24()) / 16_777_216.0).ln())
             .collect();

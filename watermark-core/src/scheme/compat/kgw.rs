@@ -21,7 +21,7 @@ use rand_core::Rng;
 use super::torch::{List, permutation};
 use super::{mixed, row};
 use crate::candidates::Candidates;
-use crate::prf::{MAX_CONTEXT, Windows};
+use crate::prf::{MAX_CONTEXT, RowSeed, Windows};
 use crate::scheme::{Biaser, MASK_STEP, NOT_KEYED, Null, Row, Scheme};
 
 /// Sizes of a list and its vocabulary.
@@ -290,7 +290,7 @@ impl HfSelfHash {
     /// The generator's seed for a candidate.
     pub fn seed(&self, row: &Row, token: u32) -> u64 {
         let [own] = self.hashed([token]);
-        let window = row.seeds().iter().flat_map(|seed| seed.words8());
+        let window = row.seeds().iter().flat_map(RowSeed::words8);
         let hashes = window.take(self.width).map(|&hash| u64::from(hash));
         let least = hashes
             .chain([own])

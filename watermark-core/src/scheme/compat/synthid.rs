@@ -9,13 +9,18 @@
 //! - [`SynthIdText`] (the repository) starts from a number that depends on all keys, then twelve times takes
 //!   one more step of the hash with the number 1 and shifts right by 5, signed; g is bit 30.
 //!
-//! **Cells.** Of [`HfSynthId`] there are 65,536, the residues: however long a text, it holds no more.
+//! **Cells.** Of [`HfSynthId`] there are 65,536, the residues: however long a text, it holds no more. With all of them the
+//! unweighted sum is the same under every key, and p is 1: long exhibits are better read in a part, some 20,000 tokens,
+//! that was fixed beforehand.
 //!
 //! **Law.** A layer's bit is 1 for `ones` of the 65,536 keys that it can have, so that is the chance of a coin, exactly. Layers
-//! are independent, since their keys are. The residues of one layer are not: all are read at one
+//! are independent, since their keys are (but that no two are the same in 16 bits: the variance is 1 part in 2,000 below
+//! that of independent ones, whose law is taken). The residues of one layer are not: all are read at one
 //! unknown shift of the table. Over shifts their number of ones has the binomial law's mean, and a variance of `1 -
 //! (n - 1) / 65535` times the binomial one, give or take 0.6 % for what the table's own bits happen to be:
-//! [`HfSynthId::exact`] has the law itself for the residues at hand.
+//! [`Scheme::law_of`] has the law itself for the residues at hand, and every test with weight 1 takes it.
+//! Weighted tests take Chernoff's bound for the binomial law, which is above the true tail by a factor of some `2.5 z`; the
+//! dependence, where it adds at all, adds to the variance about one part in a hundred. E-values take the binomial law.
 
 use std::sync::OnceLock;
 
@@ -27,7 +32,7 @@ use super::{halves, joined, mixed, row};
 use crate::candidates::Candidates;
 use crate::kernel;
 use crate::scheme::tournament::play;
-use crate::scheme::{Null, Row, Scheme};
+use crate::scheme::{DrawSum, Null, Row, Scheme};
 
 const MULTIPLIER: u64 = 6_364_136_223_846_793_005;
 
@@ -125,6 +130,47 @@ impl HfSynthId {
         self.bit(Self::residue(row, token), layer)
     }
 
+    /// For each of the 65,536 keys of one layer, how many of some residues have g = 1.
+    fn ones_by_key(&self, residues: &[u16]) -> Vec<u64> {
+        const WORDS: usize = RESIDUES / 64;
+        // Which residues, and the table in the order of residue plus key, as bits.
+        let (mut held, mut table) = (vec![0u64; WORDS], vec![0u64; WORDS]);
+        for &residue in residues {
+            held[usize::from(residue) / 64] |= 1 << (residue % 64);
+        }
+        for sum in 0..=u16::MAX {
+            let at = step(sum.into(), 0) as u16;
+            let bit = self.table[usize::from(at) / 64] >> (at % 64) & 1;
+            table[usize::from(sum) / 64] |= bit << (sum % 64);
+        }
+        let used: Vec<(usize, u64)> = (0..WORDS)
+            .filter(|&word| held[word] != 0)
+            .map(|word| (word, held[word]))
+            .collect();
+        let mut ones = vec![0; RESIDUES];
+        for low in 0..64 {
+            // The table from key `low` on; then key 64 high + low is a matter of whole words.
+            let shifted: Vec<u64> = (0..2 * WORDS)
+                .map(|word| {
+                    let (here, next) = (table[word % WORDS], table[(word + 1) % WORDS]);
+                    if low == 0 {
+                        here
+                    } else {
+                        here >> low | next << (64 - low)
+                    }
+                })
+                .collect();
+            for high in 0..WORDS {
+                let shifted = &shifted[high..];
+                let counts = used
+                    .iter()
+                    .map(|&(word, held)| (held & shifted[word]).count_ones());
+                ones[64 * high + low] = u64::from(counts.sum::<u32>());
+            }
+        }
+        ones
+    }
+
     fn scores(&self) -> &[u8] {
         self.scores.get_or_init(|| {
             (0..=u16::MAX)
@@ -175,6 +221,18 @@ impl Scheme for HfSynthId {
             numerator: self.ones,
             bits: 16,
         }
+    }
+
+    fn cells_depend(&self) -> bool {
+        true
+    }
+
+    fn law_of(&self, cells: &[u64]) -> Option<DrawSum> {
+        let cells: std::collections::HashSet<u64> = cells.iter().copied().collect();
+        let residues: Vec<u16> = (0..=u16::MAX)
+            .filter(|&residue| cells.contains(&mixed(residue.into())))
+            .collect();
+        DrawSum::new(&self.ones_by_key(&residues), self.keys.len() as u32)
     }
 
     /// 16 bits a layer, and the order of layers changes no score.

@@ -155,6 +155,24 @@ fn synthids_g_values() {
 }
 
 #[test]
+fn the_repositorys_g_values() {
+    for case in all(&vectors("synthid-text"), "g_values") {
+        let keys: Vec<u64> = all(case, "keys")
+            .map(|key| number::<i64>(key) as u64)
+            .collect();
+        let width = size(&case["ngram_len"]) as usize - 1;
+        let mark = synthid::SynthIdText::new(width, &keys, 2);
+        for (cell, expected) in ids(&case["ids"]).windows(width + 1).zip(all(case, "g")) {
+            let row = mark.row(&cell[..width]);
+            let found: Vec<bool> = (0..keys.len())
+                .map(|layer| mark.g(&row, cell[width], layer))
+                .collect();
+            assert_eq!(found, bits(expected));
+        }
+    }
+}
+
+#[test]
 fn three_bricks_rows() {
     for case in all(&vectors("three-bricks"), "rows") {
         let window = ids(&case["window"]);
@@ -163,6 +181,10 @@ fn three_bricks_rows() {
         let list = bricks::BricksList::new(window.len(), key, sizes, 2.0);
         let gumbel = bricks::BricksGumbel::new(window.len(), key);
         let (row, tokens) = (list.row(&window), ids(&case["tokens"]));
+        let uniforms = tokens
+            .iter()
+            .map(|&token| gumbel.uniform(&row, token).to_bits());
+        assert_eq!(uniforms.collect::<Vec<_>>(), ids(&case["uniforms"]));
         let Some(seed) = list.seed_of(&row) else {
             assert!(
                 key[0] == 0 && window.len() == 1,
@@ -174,10 +196,6 @@ fn three_bricks_rows() {
         for (&token, green) in tokens.iter().zip(bits(&case["green"])) {
             assert_eq!(list.score(&row, token), u64::from(green));
         }
-        let uniforms = tokens
-            .iter()
-            .map(|&token| gumbel.uniform(&row, token).to_bits());
-        assert_eq!(uniforms.collect::<Vec<_>>(), ids(&case["uniforms"]));
     }
 }
 
