@@ -37,6 +37,26 @@ pub(crate) enum Command {
     Plan(Plan),
     /// A text token by token: scored, skipped and why.
     Explain(Explain),
+    /// Checks this installation: what works, what is missing and how to get it.
+    Doctor(Doctor),
+    /// Completions for a shell, on standard output.
+    Completions {
+        /// The shell.
+        shell: clap_complete::Shell,
+    },
+    /// Manual pages.
+    Man {
+        /// Folder for one page a command [default: the page of `watermark` on standard output].
+        #[arg(long)]
+        out: Option<PathBuf>,
+    },
+}
+
+#[derive(Args)]
+pub(crate) struct Doctor {
+    /// How it is printed.
+    #[arg(long, value_enum, default_value_t = Format::Human)]
+    pub(crate) format: Format,
 }
 
 /// How results are printed.

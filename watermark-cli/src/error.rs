@@ -87,6 +87,15 @@ pub(crate) enum CliError {
         "{}: the model's tokenizer is not the one of the mark's token ids; give log-probabilities by those ids instead, or the tokenizer with --tokenizer", .0.display()
     )]
     OtherTokenizer(PathBuf),
+    #[error(
+        "configuration {}, line {line}: `{field}` is no field, or its value has the wrong type; fields are {known}; texts stand in quotes", path.display()
+    )]
+    Config {
+        path: PathBuf,
+        line: usize,
+        field: String,
+        known: String,
+    },
     #[error("{0}")]
     Usage(String),
     #[error("figure: {0}")]
@@ -110,6 +119,7 @@ impl CliError {
             Self::Input(InputError::Io { .. }) | Self::Tokenizer(TokenizerError::Io { .. }) => 1,
             Self::Gguf(GgufError::Io { .. }) => 1,
             Self::Key(_)
+            | Self::Config { .. }
             | Self::Profile { .. }
             | Self::Tokenizer(_)
             | Self::Input(_)

@@ -6,22 +6,25 @@
 
 use std::process::ExitCode;
 
-use clap::Parser;
+use clap::{CommandFactory, FromArgMatches};
 
 mod cli;
 mod command;
+mod config;
 mod error;
 mod input;
 mod mark;
 mod render;
 
 fn main() -> ExitCode {
-    let cli = cli::Cli::parse();
-    match command::run(cli) {
-        Ok(code) => code,
-        Err(error) => {
-            eprintln!("error: {error}");
-            ExitCode::from(error.exit_code())
-        }
-    }
+    let run = || {
+        let config = config::Config::load()?;
+        let matches = config.apply(cli::Cli::command()).get_matches();
+        let cli = cli::Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
+        command::run(cli, &config)
+    };
+    run().unwrap_or_else(|error| {
+        eprintln!("error: {error}");
+        ExitCode::from(error.exit_code())
+    })
 }

@@ -5,6 +5,8 @@ use std::process::{Command, Output};
 
 #[path = "cli/distill.rs"]
 mod distill;
+#[path = "cli/manners.rs"]
+mod manners;
 #[path = "cli/plan.rs"]
 mod plan;
 
@@ -37,11 +39,22 @@ impl Bench {
     }
 
     fn run(&self, arguments: &str) -> Output {
-        Command::new(env!("CARGO_BIN_EXE_watermark"))
+        self.command(arguments, "").output().unwrap()
+    }
+
+    /// With the configuration file `config.toml`.
+    fn with_config(&self, arguments: &str) -> Output {
+        self.command(arguments, "config.toml").output().unwrap()
+    }
+
+    /// Whoever runs the tests may have a configuration of their own.
+    fn command(&self, arguments: &str, config: &str) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_watermark"));
+        command
             .current_dir(self.0.path())
-            .args(arguments.split_whitespace())
-            .output()
-            .unwrap()
+            .env("WATERMARK_CONFIG", config)
+            .args(arguments.split_whitespace());
+        command
     }
 
     /// Runs a command that must fail with `code` and say all of `words`.
