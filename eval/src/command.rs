@@ -5,6 +5,7 @@ pub(crate) mod cycle;
 pub(crate) mod embed;
 pub(crate) mod null;
 pub(crate) mod sample;
+pub(crate) mod student;
 pub(crate) mod study;
 pub(crate) mod teacher;
 

@@ -21,6 +21,8 @@ enum Command {
     TrainTokenizer(command::teacher::TrainTokenizer),
     /// Train a small decoder-only transformer on a directory of text files.
     TrainTeacher(command::teacher::TrainTeacher),
+    /// Train a small student from scratch on answers that `watermark generate` wrote.
+    TrainStudent(command::student::TrainStudent),
     /// Put a trained teacher and its tokenizer into the corpora crate, and measure it for the manifest.
     Embed(command::embed::Embed),
     /// Sample unmarked texts from a GGUF model; entropy and speed go to stderr.
@@ -47,6 +49,7 @@ fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::TrainTokenizer(command) => command.run(),
         Command::TrainTeacher(command) => command.run(),
+        Command::TrainStudent(command) => command.run(),
         Command::Embed(command) => command.run(),
         Command::Sample(command) => command.run(),
         Command::Cycle(command) => command.run(),
