@@ -5,12 +5,14 @@
 //!
 //! - [`plan`]: what will be tested, sealed before anything is collected;
 //! - [`commitment`]: the keys of an epoch, bound before their first use;
+//! - [`epochs`]: when each epoch was in use;
 //! - [`merkle`]: the tree that it makes of them;
 //! - [`canonical`]: one way to write a value;
 //! - [`time`]: points in time as RFC 3339 writes them.
 
 pub mod canonical;
 pub mod commitment;
+pub mod epochs;
 pub mod merkle;
 pub mod plan;
 pub mod time;
@@ -26,4 +28,13 @@ pub(crate) fn digest_from_hex(hex: &str) -> Option<[u8; 32]> {
         *byte = u8::from_str_radix(&hex[2 * place..2 * place + 2], 16).ok()?;
     }
     Some(bytes)
+}
+
+/// Line, column and message of an error of serde_json, which appends the place to the message.
+pub(crate) fn json_error(error: &serde_json::Error) -> (usize, usize, String) {
+    let message = error.to_string();
+    let message = message
+        .rsplit_once(" at line ")
+        .map_or(message.as_str(), |(message, _)| message);
+    (error.line(), error.column(), message.to_owned())
 }

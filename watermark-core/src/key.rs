@@ -16,7 +16,9 @@ use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 mod file;
 mod line;
 
-pub use file::{KeyFileError, read_key_file, read_key_from, write_key_file};
+pub use file::{
+    Exposure, KeyFileError, read_exposed_key_file, read_key_file, read_key_from, write_key_file,
+};
 pub use line::{KeyLineError, SecretKey};
 
 /// Slots of one epoch.

@@ -267,14 +267,11 @@ impl Commitment {
     /// What is wrong, by field; [`CommitmentError::Params`] for a recipe that was changed.
     pub fn from_json(json: &str) -> Result<Self, CommitmentError> {
         let json_error = |error: serde_json::Error| {
-            let message = error.to_string();
-            let message = message
-                .rsplit_once(" at line ")
-                .map_or(message.as_str(), |(message, _)| message);
+            let (line, column, message) = super::json_error(&error);
             CommitmentError::Json {
-                line: error.line(),
-                column: error.column(),
-                message: message.to_owned(),
+                line,
+                column,
+                message,
             }
         };
         let mut form: Form = serde_json::from_str(json).map_err(json_error)?;
