@@ -360,6 +360,12 @@ impl Commitment {
         &self.form.key_id
     }
 
+    /// The listed id of a slot that may mark text.
+    pub fn active_key(&self, slot: u32) -> Option<&str> {
+        let listed = self.form.active_keys.get(slot as usize);
+        listed.map(String::as_str)
+    }
+
     /// Whether every slot of a master key is the one that was committed to: the root is computed again.
     ///
     /// # Errors
