@@ -90,7 +90,8 @@ fn from_command(command: &str) -> Result<SecretKey, CliError> {
         Ok(key) if status.success() => Ok(key),
         // What it printed is of interest only if it meant to print it.
         Err(error @ KeyFileError::Io { .. }) => Err(error.into()),
-        Err(error) if status.success() => Err(error.into()),
+        // Also of one that was cut off in its talk.
+        Err(error) if status.success() || status.code().is_none() => Err(error.into()),
         _ => Err(failed(format!("failed ({status})"))),
     }
 }
@@ -98,8 +99,52 @@ fn from_command(command: &str) -> Result<SecretKey, CliError> {
 /// Refuses the key itself where its name belongs, without repeating it.
 fn no_key(option: &'static str, wanted: &'static str, given: &str) -> Result<(), CliError> {
     let given = given.to_ascii_lowercase();
-    if given.contains("wmk-secret-key-1") || given.contains("wmk-slot-key-1") {
+    if PREFIXES.iter().any(|prefix| given.contains(prefix)) {
         return Err(CliError::KeyInArgument { option, wanted });
     }
     Ok(())
+}
+
+const PREFIXES: [&str; 2] = ["wmk-secret-key-1", "wmk-slot-key-1"];
+
+/// A message without key lines: a key can stand where a name or a value was expected.
+pub(crate) fn redacted(message: &str) -> String {
+    let lower = message.to_ascii_lowercase();
+    let mut out = String::new();
+    let mut from = 0;
+    while let Some(at) = PREFIXES
+        .iter()
+        .filter_map(|prefix| lower[from..].find(prefix))
+        .min()
+    {
+        let start = from + at;
+        let line = message[start..].bytes();
+        let length = line
+            .take_while(|byte| byte.is_ascii_alphanumeric() || *byte == b'-')
+            .count();
+        out.push_str(&message[from..start]);
+        out.push_str("[a key]");
+        from = start + length;
+    }
+    out.push_str(&message[from..]);
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn key_lines_are_left_out() {
+        for (message, wanted) in [
+            ("no key: WMK-secret", "no key: WMK-secret"),
+            (
+                "é `WMK-SECRET-KEY-1QPZRY` and wmk-slot-key-1abc, x",
+                "é `[a key]` and [a key], x",
+            ),
+            ("WMK-SLOT-KEY-1", "[a key]"),
+        ] {
+            assert_eq!(redacted(message), wanted);
+        }
+    }
 }
