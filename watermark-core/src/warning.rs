@@ -342,3 +342,20 @@ impl Warning {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn below_the_chance_of_guessing_the_key() {
+        assert_eq!(Warning::of_p(LnP::from_ln(-177.4)), None);
+        let warning = Warning::of_p(LnP::from_ln(-177.5)).unwrap();
+        assert!(
+            warning
+                .meaning()
+                .starts_with("10^-77.1 is smaller than the chance of guessing the key, 10^-77.1")
+        );
+        assert!(warning.remedy().contains("index of strength"));
+    }
+}

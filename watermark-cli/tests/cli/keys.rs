@@ -390,13 +390,10 @@ impl Secrets {
         // Base64 at each of its three alignments, without the digits that neighbours share.
         for from in 0..3 {
             for alphabet in ["+/", "-_"] {
-                let digits = base64(&bytes[from..], alphabet);
-                forms.push(digits[..10].as_bytes().to_vec());
-                forms.push(
-                    digits[digits.len() - 14..digits.len() - 4]
-                        .as_bytes()
-                        .to_vec(),
-                );
+                let digits = base64(&bytes[from..], alphabet).into_bytes();
+                let end = digits.len() - 4;
+                forms.push(digits[..10].to_vec());
+                forms.push(digits[end - 10..end].to_vec());
             }
         }
         let data = &line[line.len() - 40..];

@@ -80,7 +80,7 @@ fn a_plan_is_written_and_sealed() {
         &["sealed.json", "sealed already"],
     );
     edit(&bench, "plan.json", "bad.json", |plan| {
-        plan["request"]["topP"] = json!(2)
+        plan["request"]["topP"] = json!(2);
     });
     bench.refuses(
         "plan seal bad.json --out x.json",
@@ -88,7 +88,7 @@ fn a_plan_is_written_and_sealed() {
         &["bad.json", "request.topP"],
     );
     edit(&bench, "plan.json", "bad.json", |plan| {
-        plan["colour"] = json!("red")
+        plan["colour"] = json!("red");
     });
     bench.refuses(
         "plan seal bad.json --out x.json",
@@ -148,6 +148,8 @@ fn a_verdict_under_the_plan() {
     assert_eq!(names(&report), ["closed-cells", "closed-sqrt"]);
     assert_eq!(report["report"]["findings"][0]["decoys"]["of"], 6);
     assert_eq!(report["report"]["exploratory"], Value::Null);
+    // So many cells of planted marks are beyond what a key of 256 bits can say.
+    assert!(warned(&report, "below-guessing-the-key"));
     for warning in ["fewer-answers-than-planned", "prompts-not-compared"] {
         assert!(!warned(&report, warning));
     }
@@ -311,7 +313,7 @@ fn what_is_not_what_was_sealed() {
     bench.refuses(&with("plan.json"), 4, &["plan.json", "not sealed"]);
     bench.refuses(&with("c.json"), 4, &["c.json", "watermark.key-commitment"]);
     edit(&bench, "sealed.json", "edited.json", |sealed| {
-        sealed["plan"]["alpha"] = json!(0.05)
+        sealed["plan"]["alpha"] = json!(0.05);
     });
     bench.refuses(
         &with("edited.json"),

@@ -35,7 +35,7 @@ pub use opening::{Opening, OpeningError};
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Params {
-    /// [`PARAMS_SCHEMA`].
+    /// `watermark.params/1`.
     pub schema: ParamsSchema,
     /// Keyed function, scheme with its parameters, context width, the writer's rules.
     pub profile: Profile,

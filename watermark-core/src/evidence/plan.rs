@@ -312,47 +312,119 @@ impl Plan {
             .prompts
             .count
             .saturating_mul(u64::from(self.request.samples));
-        let rules: [(&'static str, bool, String); 24] = [
-            ("schema", self.schema == PLAN_SCHEMA, format!("{}; this version reads {PLAN_SCHEMA}", self.schema)),
-            ("tokenizer.sha256", is_digest(&self.tokenizer.sha256), "not 64 lower-case hexadecimal digits".into()),
+        let rules: [(&'static str, bool, String); 25] = [
+            (
+                "schema",
+                self.schema == PLAN_SCHEMA,
+                format!("{}; this version reads {PLAN_SCHEMA}", self.schema),
+            ),
+            (
+                "tokenizer.sha256",
+                is_digest(&self.tokenizer.sha256),
+                "not 64 lower-case hexadecimal digits".into(),
+            ),
             (
                 "profile.vocabulary",
-                self.profile.vocabulary.as_ref().is_none_or(|pinned| *pinned == self.tokenizer),
+                self.profile
+                    .vocabulary
+                    .as_ref()
+                    .is_none_or(|pinned| *pinned == self.tokenizer),
                 "the profile is pinned to another vocabulary than `tokenizer`".into(),
             ),
-            ("key.id", is_key_id(&self.key.id), "not 16 lower-case hexadecimal digits".into()),
-            ("key.epoch", Epoch::new(&self.key.epoch).is_ok(), "not an epoch label".into()),
-            ("key.slot", self.key.slot < ACTIVE_SLOTS, format!("{}: slots 0 to {} may mark text", self.key.slot, ACTIVE_SLOTS - 1)),
+            (
+                "key.id",
+                is_key_id(&self.key.id),
+                "not 16 lower-case hexadecimal digits".into(),
+            ),
+            (
+                "key.epoch",
+                Epoch::new(&self.key.epoch).is_ok(),
+                "not an epoch label".into(),
+            ),
+            (
+                "key.slot",
+                self.key.slot < ACTIVE_SLOTS,
+                format!(
+                    "{}: slots 0 to {} may mark text",
+                    self.key.slot,
+                    ACTIVE_SLOTS - 1
+                ),
+            ),
             (
                 "key.commitment",
                 self.key.commitment.as_deref().is_none_or(is_digest),
                 "not 64 lower-case hexadecimal digits".into(),
             ),
             ("tests", !tests.is_empty(), "a plan has a test".into()),
-            ("tests", tests.iter().all(known), "never-emitted is a control, and always run with logs; it is no test of the family".into()),
-            ("tests", tests.iter().all(once), "a test stands twice".into()),
-            ("primary", tests.contains(&self.primary), format!("{} is not among `tests`", self.primary)),
-            ("alpha", inside(self.alpha), format!("{}: it must be above 0 and below 1", self.alpha)),
+            (
+                "tests",
+                tests.iter().all(known),
+                "never-emitted is a control, and no test of the family".into(),
+            ),
+            (
+                "tests",
+                tests.iter().all(once),
+                "a test stands twice".into(),
+            ),
+            (
+                "primary",
+                tests.contains(&self.primary),
+                format!("{} is not among `tests`", self.primary),
+            ),
+            (
+                "alpha",
+                inside(self.alpha),
+                format!("{}: it must be above 0 and below 1", self.alpha),
+            ),
             (
                 "looks",
                 self.looks == Looks::Once || one_closed,
-                "a test that may be looked at any time is the e-value of closed-cells; `tests` must name that one alone".into(),
+                "at any time closed-cells alone may be looked at: `tests` must be that one".into(),
             ),
             (
                 "twoSided",
                 !(self.two_sided && self.looks == Looks::Anytime),
                 "an e-value that may be looked at any time has one side".into(),
             ),
-            ("decoys", self.decoys <= SLOTS - ACTIVE_SLOTS, format!("{}: an epoch has {} sealed decoys", self.decoys, SLOTS - ACTIVE_SLOTS)),
+            (
+                "controls",
+                self.looks == Looks::Once || self.controls.is_empty(),
+                "a test that may be looked at any time has no control beside it".into(),
+            ),
+            (
+                "decoys",
+                self.decoys <= SLOTS - ACTIVE_SLOTS,
+                format!(
+                    "{}: an epoch has {} sealed decoys",
+                    self.decoys,
+                    SLOTS - ACTIVE_SLOTS
+                ),
+            ),
             (
                 "supervisedCells",
                 self.supervised_cells.is_some() == supervised && self.supervised_cells != Some(0),
-                "the supervised test needs its number of cells, at least 1, and no other test has one".into(),
+                "needed for the supervised test, at least 1, and for no other".into(),
             ),
-            ("prompts.count", self.prompts.count > 0, "a plan has a prompt".into()),
-            ("prompts.sha256", is_digest(&self.prompts.sha256), "not 64 lower-case hexadecimal digits".into()),
-            ("request.model", !self.request.model.is_empty(), "the model's name is missing".into()),
-            ("request.maxTokens", self.request.max_tokens > 0, "0: an answer has at least one token".into()),
+            (
+                "prompts.count",
+                self.prompts.count > 0,
+                "a plan has a prompt".into(),
+            ),
+            (
+                "prompts.sha256",
+                is_digest(&self.prompts.sha256),
+                "not 64 lower-case hexadecimal digits".into(),
+            ),
+            (
+                "request.model",
+                !self.request.model.is_empty(),
+                "the model's name is missing".into(),
+            ),
+            (
+                "request.maxTokens",
+                self.request.max_tokens > 0,
+                "0: an answer has at least one token".into(),
+            ),
             (
                 "request.temperature",
                 self.request.temperature >= 0.0 && self.request.temperature.is_finite(),
@@ -363,11 +435,18 @@ impl Plan {
                 self.request.top_p > 0.0 && self.request.top_p <= 1.0,
                 format!("{}: it must be above 0 and at most 1", self.request.top_p),
             ),
-            ("request.samples", self.request.samples > 0, "0: a prompt has at least one answer".into()),
+            (
+                "request.samples",
+                self.request.samples > 0,
+                "0: a prompt has at least one answer".into(),
+            ),
             (
                 "budget.answers",
                 self.budget.answers > 0 && self.budget.answers <= most,
-                format!("{}: the prompts and samples give 1 to {most}", self.budget.answers),
+                format!(
+                    "{}: the prompts and samples give 1 to {most}",
+                    self.budget.answers
+                ),
             ),
         ];
         for (field, holds, message) in rules {

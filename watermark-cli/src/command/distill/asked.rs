@@ -98,7 +98,7 @@ impl Asked {
             }
             _ => {}
         }
-        if plan.controls.contains(&Control::Answers) && arguments.control.is_empty() && !watched {
+        if plan.controls.contains(&Control::Answers) && arguments.control.is_empty() {
             return Err(option("--control", "is missing: the plan has a control").into());
         }
         if plan.controls.contains(&Control::OpenWeights) && arguments.open.open_control.is_none() {

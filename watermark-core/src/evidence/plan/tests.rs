@@ -145,7 +145,7 @@ fn what_is_no_sealed_plan() {
 #[test]
 fn fields_that_no_plan_can_have() {
     type Change = fn(&mut Plan);
-    let cases: [(&str, Change); 23] = [
+    let cases: [(&str, Change); 24] = [
         ("schema", |p| p.schema = 2),
         ("tokenizer.sha256", |p| p.tokenizer.sha256 = "x".into()),
         ("profile.vocabulary", |p| {
@@ -171,6 +171,11 @@ fn fields_that_no_plan_can_have() {
             p.tests = vec![TestId::ClosedCells];
             p.primary = TestId::ClosedCells;
             p.two_sided = true;
+        }),
+        ("controls", |p| {
+            p.looks = Looks::Anytime;
+            p.tests = vec![TestId::ClosedCells];
+            p.primary = TestId::ClosedCells;
         }),
         ("decoys", |p| p.decoys = 4064),
         ("supervisedCells", |p| p.supervised_cells = Some(9)),
