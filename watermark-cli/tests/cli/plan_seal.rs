@@ -148,8 +148,7 @@ fn a_verdict_under_the_plan() {
     assert_eq!(names(&report), ["closed-cells", "closed-sqrt"]);
     assert_eq!(report["report"]["findings"][0]["decoys"]["of"], 6);
     assert_eq!(report["report"]["exploratory"], Value::Null);
-    // So many cells of planted marks are beyond what a key of 256 bits can say.
-    assert!(warned(&report, "below-guessing-the-key"));
+    assert!(!warned(&report, "below-guessing-the-key"));
     for warning in ["fewer-answers-than-planned", "prompts-not-compared"] {
         assert!(!warned(&report, warning));
     }
@@ -420,4 +419,32 @@ fn a_plan_that_may_be_looked_at_any_time() {
     assert_eq!(look["commitment"]["checked"], "root");
     let text = bench.human(&format!("{run} --watch w.json"));
     assert!(text.starts_with("under the plan sealed 2"), "{text}");
+}
+
+#[test]
+fn a_p_below_the_chance_of_guessing_the_key_is_an_index() {
+    let bench = Bench::new();
+    let mark = mark(&bench, "greenlist-h1");
+    // Two hundred windows, each with a green token: p = 4^-200.
+    let said: String = (0..200u32)
+        .map(|window| {
+            let row = mark.scheme().row(&[window]);
+            let green = (0..).find(|&token| mark.scheme().score(&row, token) == 1);
+            json!({"token_ids": [window, green.unwrap()]}).to_string() + "\n"
+        })
+        .collect();
+    bench.file("long.jsonl", &said);
+    let run = "distill --key-file m.key --decoys 3 long.jsonl";
+    assert!(warned(&bench.json(run), "below-guessing-the-key"));
+    let text = bench.human(run);
+    for words in [
+        "p < 1e-9 by",
+        "smaller than the chance of guessing the key, 10^-77.1",
+        "read it as an index of strength",
+    ] {
+        assert!(text.contains(words), "{text} lacks {words}");
+    }
+    let output = bench.run("detect --key-file m.key long.jsonl");
+    let error = String::from_utf8(output.stderr).unwrap();
+    assert!(error.contains("read it as an index of strength"), "{error}");
 }
