@@ -17,6 +17,8 @@ mod key;
 mod manual;
 mod plan;
 
+pub(crate) use distill::UnderPlan;
+
 /// Runs the command that was asked for.
 pub(crate) fn run(cli: Cli, config: &Config) -> Result<ExitCode, CliError> {
     match cli.command {

@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use watermark_core::detect::Sample;
 use watermark_core::profile::Mark;
 use watermark_core::verdict::{Policy, Verdict};
+use watermark_core::warning::Warning;
 use watermark_core::window::Exhibit;
 
 use crate::cli::{Detect, Format};
@@ -31,6 +32,9 @@ pub(super) fn run(arguments: &Detect) -> Result<ExitCode, CliError> {
                 .iter()
                 .chain([&all])
                 .for_each(|line| println!("{}", detection_line(line)));
+            if let Some(warning) = Warning::of_p(all.sample.test.p) {
+                eprintln!("warning: {}: {}", warning.meaning(), warning.remedy());
+            }
         }
         Format::Json => print_json(&serde_json::json!({
             "type": "watermark.detections", "schema": 1,
