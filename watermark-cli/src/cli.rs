@@ -4,9 +4,14 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+mod collect;
 mod distill;
 mod plan;
 
+pub(crate) use collect::{
+    AccessArgs, Api, CapArgs, Collect, CollectImport, CollectResume, CollectRun, CollectStatus,
+    PaceArgs, ShapeArgs, UntilKeyArgs,
+};
 pub(crate) use distill::{Distill, OpenArgs};
 pub(crate) use plan::{Plan, Power};
 
@@ -35,6 +40,9 @@ pub(crate) enum Command {
     /// What a test will need, before anything is collected.
     #[command(subcommand)]
     Plan(Plan),
+    /// Ask a suspect, and keep every answer so that others can check it.
+    #[command(subcommand)]
+    Collect(Collect),
     /// A text token by token: scored, skipped and why.
     Explain(Explain),
 }

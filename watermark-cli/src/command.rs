@@ -6,6 +6,7 @@ use crate::cli::{Cli, Command, PolicyArgs};
 use crate::error::CliError;
 use watermark_core::verdict::{Policy, Verdict};
 
+pub(crate) mod collect;
 mod demo;
 mod detect;
 mod distill;
@@ -23,6 +24,7 @@ pub(crate) fn run(cli: Cli) -> Result<ExitCode, CliError> {
         Command::Detect(arguments) => detect::run(&arguments),
         Command::Distill(arguments) => distill::run(&arguments),
         Command::Plan(arguments) => plan::run(&arguments),
+        Command::Collect(arguments) => collect::run(&arguments),
         Command::Explain(arguments) => explain::run(&arguments),
     }
 }

@@ -16,6 +16,7 @@ use watermark_eval::model::ModelError;
 use watermark_eval::model::gguf::GgufError;
 use watermark_eval::reading::ReadError;
 
+use crate::command::collect::error::CollectError;
 use crate::input::InputError;
 
 /// Why a command stopped.
@@ -87,6 +88,8 @@ pub(crate) enum CliError {
         "{}: the model's tokenizer is not the one of the mark's token ids; give log-probabilities by those ids instead, or the tokenizer with --tokenizer", .0.display()
     )]
     OtherTokenizer(PathBuf),
+    #[error(transparent)]
+    Collect(#[from] CollectError),
     #[error("{0}")]
     Usage(String),
     #[error("figure: {0}")]
@@ -94,7 +97,7 @@ pub(crate) enum CliError {
 }
 
 impl CliError {
-    /// 2 for usage, 4 for invalid data, 1 for the rest.
+    /// 2 for usage, 3 for a verification that failed, 4 for invalid data, 1 for the rest.
     pub(crate) fn exit_code(&self) -> u8 {
         match self {
             Self::Usage(_)
@@ -108,6 +111,8 @@ impl CliError {
             | Self::Key(KeyFileError::Exists(_)) => 2,
             Self::Key(KeyFileError::Io { .. }) | Self::Io { .. } => 1,
             Self::Input(InputError::Io { .. }) | Self::Tokenizer(TokenizerError::Io { .. }) => 1,
+            Self::Input(InputError::Chain { .. }) => 3,
+            Self::Collect(error) => error.exit_code(),
             Self::Gguf(GgufError::Io { .. }) => 1,
             Self::Key(_)
             | Self::Profile { .. }

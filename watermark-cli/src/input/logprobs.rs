@@ -50,7 +50,7 @@ use watermark_core::text::Tokenizer;
 
 use super::fields::{Object, array, get, ids, object};
 use super::vocabulary::Vocabulary;
-use super::{InputError, Place, batch, error, objects, read_text};
+use super::{InputError, Place, batch, error, objects, read_jsonl};
 
 /// What was read.
 #[derive(Debug, Default)]
@@ -74,7 +74,7 @@ type Entries = Vec<(u32, f64)>;
 
 /// Reads a file of distributions; `-` is standard input.
 pub(crate) fn read(path: &Path, tokenizer: &dyn Tokenizer) -> Result<LogProbs, InputError> {
-    let text = read_text(path)?;
+    let text = read_jsonl(path)?;
     let mut parser = Parser {
         tokenizer,
         vocabulary: None,

@@ -8,8 +8,8 @@ use watermark_core::text::Tokenizer;
 
 use super::fields::Object;
 use super::{
-    Answer, Counts, InputError, Inputs, Item, Place, batch, error, harness, objects, read_text,
-    records, table,
+    Answer, Counts, InputError, Inputs, Item, Place, batch, error, harness, objects, read_jsonl,
+    read_text, records, table,
 };
 use crate::cli::InputForm;
 
@@ -61,7 +61,7 @@ impl<'t> Reader<'t> {
                 self.record(path, Place::Row(number), row)
             }),
             InputForm::Jsonl => {
-                let text = read_text(path)?;
+                let text = read_jsonl(path)?;
                 for (number, object) in objects(&text) {
                     let place = Place::Line(number);
                     let object = object.map_err(|message| error(path, place, message))?;

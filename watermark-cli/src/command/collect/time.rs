@@ -108,7 +108,12 @@ mod tests {
         // The example of RFC 9110.
         let time = from_http("Sun, 06 Nov 1994 08:49:37 GMT");
         assert_eq!(time, Some(UNIX_EPOCH + Duration::from_secs(784_111_777)));
-        for bad in ["", "120", "Sun, 06 Now 1994 08:49:37 GMT", "Sun, 06 Nov 1994 25:49:37 GMT"] {
+        for bad in [
+            "",
+            "120",
+            "Sun, 06 Now 1994 08:49:37 GMT",
+            "Sun, 06 Nov 1994 25:49:37 GMT",
+        ] {
             assert_eq!(from_http(bad), None);
         }
     }
