@@ -220,6 +220,7 @@ impl Book {
         match custody.outcome {
             Outcome::Answered => {
                 self.spent.answers += 1;
+                self.refused.remove(id);
                 let id = match custody.source {
                     Some(source) => source,
                     None => id.to_owned(),
