@@ -80,12 +80,15 @@ pub(crate) fn read(path: &Path, tokenizer: &dyn Tokenizer) -> Result<LogProbs, I
         vocabulary: None,
         found: LogProbs::default(),
         name: String::new(),
+        attempts: batch::Attempts::default(),
     };
     for (number, line) in objects(&text) {
         parser.name = format!("{}:{number}", path.display());
         line.and_then(|line| parser.line(&line))
             .map_err(|message| error(path, Place::Line(number), message))?;
     }
+    let unanswered = parser.attempts.unanswered().len() as u64;
+    parser.found.skipped += unanswered;
     Ok(parser.found)
 }
 
@@ -95,12 +98,16 @@ struct Parser<'t> {
     vocabulary: Option<Vocabulary>,
     found: LogProbs,
     name: String,
+    attempts: batch::Attempts,
 }
 
 impl Parser<'_> {
     fn line(&mut self, line: &Object) -> Result<(), String> {
         if !batch::is_response(line) {
             return self.response(line, "");
+        }
+        if self.attempts.take(line, &self.name) {
+            return Ok(());
         }
         let failed = get(line, "error").is_some();
         let response = get(line, "response").and_then(Value::as_object);
