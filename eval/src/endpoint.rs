@@ -264,7 +264,10 @@ async fn ask(shared: &Shared, api: Api, body: &[u8], number: u64) -> Result<Valu
         return Err(Refusal {
             status: 404,
             code: "model_not_found",
-            message: format!("no model `{}` here; there is `{}`", request.model, shared.name),
+            message: format!(
+                "no model `{}` here; there is `{}`",
+                request.model, shared.name
+            ),
         });
     }
     let (reply, written) = oneshot::channel();

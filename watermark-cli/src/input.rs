@@ -13,6 +13,9 @@
 //! | bare response | a list `choices` | as a batch response | `prompt_token_ids` |
 //! | lm-evaluation-harness sample | `doc_id` and `resps` | every text of `resps`, else of `filtered_resps` | `arg_0` of every instance in `arguments` |
 //!
+//! A transcript of `collect` is a batch's response with custody (`x_wmk`): its chain is verified before it is read, and
+//! its failed attempts count only where no attempt was answered.
+//!
 //! Where an answer has ids and text, the ids are taken: tokenising a text again need not give the
 //! tokens that were sampled. Failed requests of a batch, and a sample that stands again under
 //! another filter, are counted and skipped.

@@ -13,6 +13,8 @@ use serde_json::{Value, json};
 mod mock;
 #[path = "collect/planned.rs"]
 mod planned;
+#[path = "collect/walk.rs"]
+mod walk;
 
 use mock::{Mock, Reply, answer, error, json_reply};
 

@@ -82,7 +82,11 @@ impl Endpoint {
     pub(crate) fn run(self) -> Result<(), Box<dyn Error>> {
         let address = SocketAddr::new(self.host, self.port);
         if !is_loopback(&address) && !self.allow_remote {
-            return Err(format!("--host {}: others could ask it; add --allow-remote", self.host).into());
+            return Err(format!(
+                "--host {}: others could ask it; add --allow-remote",
+                self.host
+            )
+            .into());
         }
         let (teacher, tokenizer) = self.teacher()?;
         let mark = self.mark(&tokenizer)?;
@@ -141,7 +145,10 @@ impl Endpoint {
             }
             None => (
                 watermark_eval::embedded::teacher()?,
-                HfTokenizer::from_bytes(watermark_corpora::tokenizer_json(), "of the embedded model")?,
+                HfTokenizer::from_bytes(
+                    watermark_corpora::tokenizer_json(),
+                    "of the embedded model",
+                )?,
             ),
         })
     }

@@ -86,8 +86,7 @@ pub(super) fn print(api: Api, positions: &[Position], tokenizer: &dyn Tokenizer)
             });
             let top = positions.iter().map(|position| {
                 let top = position.top.iter();
-                let map: Map<String, Value> =
-                    top.map(|&(id, ln)| (text(id), json!(ln))).collect();
+                let map: Map<String, Value> = top.map(|&(id, ln)| (text(id), json!(ln))).collect();
                 map
             });
             json!({

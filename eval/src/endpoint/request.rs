@@ -58,9 +58,8 @@ impl Request {
         let Ok(Value::Object(body)) = serde_json::from_slice(body) else {
             return Err(Refusal::invalid("the body is no JSON object"));
         };
-        let neutral = |value: &Value| {
-            value.is_null() || *value == false || *value == 0 || *value == 0.0
-        };
+        let neutral =
+            |value: &Value| value.is_null() || *value == false || *value == 0 || *value == 0.0;
         for field in UNSUPPORTED {
             if body.get(field).is_some_and(|value| !neutral(value)) {
                 return Err(Refusal::invalid(format!("`{field}` is not supported")));
@@ -143,8 +142,9 @@ fn prompt(api: Api, body: &Map<String, Value>) -> Result<Prompt, Refusal> {
             .iter()
             .map(|message| message.get("content").and_then(content))
             .collect();
-        let texts = texts
-            .ok_or_else(|| Refusal::invalid("the `content` of a message is a text or parts of it"))?;
+        let texts = texts.ok_or_else(|| {
+            Refusal::invalid("the `content` of a message is a text or parts of it")
+        })?;
         return Ok(Prompt::Text(texts.join("\n")));
     }
     let id = |value: &Value| value.as_u64().and_then(|id| u32::try_from(id).ok());
@@ -189,7 +189,10 @@ mod tests {
         });
         let chat = parse(Api::Chat, &chat).unwrap();
         assert_eq!(chat.prompt, Prompt::Text("a\nb".into()));
-        assert_eq!((chat.max_tokens, chat.seed, chat.logprobs), (9, Some(4), Some(3)));
+        assert_eq!(
+            (chat.max_tokens, chat.seed, chat.logprobs),
+            (9, Some(4), Some(3))
+        );
         let ids = json!({"model": "m", "prompt": [1, 2], "temperature": 0, "logprobs": 0});
         let ids = parse(Api::Completions, &ids).unwrap();
         assert_eq!(ids.prompt, Prompt::Ids(vec![1, 2]));
@@ -204,11 +207,26 @@ mod tests {
             (json!({"prompt": "x"}), "`model`"),
             (json!({"model": "m"}), "`prompt`"),
             (json!({"model": "m", "prompt": ["a", "b"]}), "`prompt`"),
-            (json!({"model": "m", "prompt": "x", "stream": true}), "`stream`"),
-            (json!({"model": "m", "prompt": "x", "stop": ["."]}), "`stop`"),
-            (json!({"model": "m", "prompt": "x", "max_tokens": 0}), "1000"),
-            (json!({"model": "m", "prompt": "x", "max_tokens": 600, "n": 2}), "1000"),
-            (json!({"model": "m", "prompt": "x", "temperature": -1}), "temperature"),
+            (
+                json!({"model": "m", "prompt": "x", "stream": true}),
+                "`stream`",
+            ),
+            (
+                json!({"model": "m", "prompt": "x", "stop": ["."]}),
+                "`stop`",
+            ),
+            (
+                json!({"model": "m", "prompt": "x", "max_tokens": 0}),
+                "1000",
+            ),
+            (
+                json!({"model": "m", "prompt": "x", "max_tokens": 600, "n": 2}),
+                "1000",
+            ),
+            (
+                json!({"model": "m", "prompt": "x", "temperature": -1}),
+                "temperature",
+            ),
             (json!({"model": "m", "prompt": "x", "seed": -1}), "`seed`"),
             (json!({"model": "m", "prompt": "x", "logprobs": 50}), "20"),
         ] {

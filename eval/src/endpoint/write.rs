@@ -21,7 +21,10 @@ pub(super) fn write(service: &Service, request: &Request, number: u64) -> Result
         return Err(Refusal {
             status: 400,
             code: "context_length_exceeded",
-            message: format!("the prompt has {} tokens; the model reads {limit}", prompt.len()),
+            message: format!(
+                "the prompt has {} tokens; the model reads {limit}",
+                prompt.len()
+            ),
         });
     }
     let start = [&[service.documents.start], prompt.as_slice()].concat();
@@ -47,8 +50,8 @@ pub(super) fn write(service: &Service, request: &Request, number: u64) -> Result
         code: "model_error",
         message: error.to_string(),
     };
-    let answers = generate(model, service.mark.as_ref(), &starts, &generation, &|_| ())
-        .map_err(failed)?;
+    let answers =
+        generate(model, service.mark.as_ref(), &starts, &generation, &|_| ()).map_err(failed)?;
     let mut choices = Vec::new();
     for (index, answer) in answers.iter().enumerate() {
         choices.push(choice(service, request, index, &start, answer).map_err(failed)?);

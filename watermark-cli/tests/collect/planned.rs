@@ -97,7 +97,7 @@ fn an_any_time_test_goes_on_where_it_stopped_and_gives_up() {
     );
 }
 
-fn seal(bench: &Bench, name: &str, change: impl FnOnce(&mut Plan)) {
+pub(crate) fn seal(bench: &Bench, name: &str, change: impl FnOnce(&mut Plan)) {
     let (out, _) = bench.ends(&format!("key slot --key-file m.key --out {name}.key"), 0);
     let key: Value = serde_json::from_str(&out).unwrap();
     let tokenizer = HfTokenizer::from_bytes(watermark_corpora::tokenizer_json(), "embedded");
