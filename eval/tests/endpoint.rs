@@ -19,7 +19,6 @@ use watermark_eval::embedded;
 use watermark_eval::endpoint::student::{Which, recall};
 use watermark_eval::endpoint::{Limits, Service, serve};
 use watermark_eval::generate::{Generation, coins, generate};
-use watermark_eval::model::Model;
 use watermark_eval::student::DOCUMENT_START;
 
 fn tokenizer() -> HfTokenizer {
@@ -254,14 +253,14 @@ fn it_ends_after_its_requests_or_its_time() {
     assert!(begun.elapsed() < Duration::from_secs(20));
 }
 
-/// H0: the text is independent of the key; alpha 1e-6. Under the mark nearly every cell is green against 1/4, which 200
-/// cells show; a share below 0.40 would be missed.
+/// H0: the text is independent of the key; alpha 1e-6. Under the mark most cells are green, against 1/4 by chance; with
+/// some 150 cells a share below 0.42 would be missed.
 #[test]
 fn under_a_mark_it_writes_marked_text_and_names_the_key_unless_told_not_to() {
     for name_key in [true, false] {
         let server = start(Some(mark()), name_key, LIMITS);
         let request = json!({
-            "model": "local", "prompt": "The state of the", "max_tokens": 200, "n": 2, "return_token_ids": true,
+            "model": "local", "prompt": "The state of the", "max_tokens": 100, "n": 2, "return_token_ids": true,
         });
         let (status, head, body) = server.send("POST", "/v1/completions", &request.to_string());
         assert_eq!(status, 200, "{body}");
@@ -282,7 +281,7 @@ fn students_of_a_cycle_are_read_back_to_the_bit() {
     let folder = tempfile::tempdir().unwrap();
     let out = folder.path().join("cycle");
     let output = Command::new(env!("CARGO_BIN_EXE_watermark-eval"))
-        .args("cycle --answers 24 --answer-tokens 24 --questions 6 --decoys 3 --epochs 1 --dim 32 --layers 1 --seed 3 --observed-vocabulary --out".split(' '))
+        .args("cycle --answers 8 --answer-tokens 100 --questions 6 --decoys 3 --epochs 1 --dim 32 --layers 1 --seed 3 --observed-vocabulary --out".split(' '))
         .arg(&out)
         .output()
         .unwrap();
@@ -298,7 +297,7 @@ fn students_of_a_cycle_are_read_back_to_the_bit() {
             .take(6)
             .collect();
         let generation = Generation {
-            max_tokens: 24,
+            max_tokens: 100,
             sampling: Sampling::default(),
             end: Some(DOCUMENT_START),
             seed: coins(3, name, 0).next_u64(),
