@@ -67,12 +67,14 @@ fn it_stops_when_the_test_is_decided_and_says_that_it_held_the_key() {
 }
 
 #[test]
-fn an_any_time_test_goes_on_where_it_stopped_and_gives_up() {
+fn an_any_time_test_goes_on_where_it_stopped() {
     let bench = Bench::new();
     bench.prompts(24);
     bench.ends("key new --out m.key", 0);
     let mock = saying(texts(&bench, "--unmarked"));
-    let until = "--until 1e-5 --planned-cells 3000 --key-file m.key --concurrency 1";
+    // Without a planned number of cells nothing is futile; text without the mark is decided with
+    // probability 1e-5 at most.
+    let until = "--until 1e-5 --key-file m.key --concurrency 1";
     let (out, _) = bench.ends(&run(&mock, &format!("{until} --max-requests 3")), 5);
     let first: Value = serde_json::from_str(&out).unwrap();
     assert_eq!(first["ending"], "cap");
@@ -82,11 +84,24 @@ fn an_any_time_test_goes_on_where_it_stopped_and_gives_up() {
         0,
     );
     let out: Value = serde_json::from_str(&out).unwrap();
-    // All that the prompts give is less than was planned for; text without the mark is given up or used up.
-    let ending = out["ending"].as_str().unwrap();
-    assert!(["tested", "complete"].contains(&ending), "{out}");
-    assert_ne!(out["look"]["advice"], "decided");
+    assert_eq!(out["ending"], "complete");
+    assert_eq!(mock.count(), 24);
+    assert_eq!(out["look"]["advice"], "go-on");
     assert!(out["look"]["cells"].as_u64() > first["look"]["cells"].as_u64());
+    // The same bets as of one look at everything.
+    let look = "distill --key-file m.key --watch whole.json --format json c";
+    let whole: Value = serde_json::from_str(&bench.ends(look, 0).0).unwrap();
+    for field in ["cells", "tokens", "eLog10"] {
+        assert_eq!(whole["look"][field], out["look"][field]);
+    }
+    // With a plan of 3000 cells, some 2000 without the mark leave no chance.
+    let arguments =
+        run(&mock, &format!("{until} --planned-cells 3000")).replace("--out c", "--out f");
+    let futile: Value = serde_json::from_str(&bench.ends(&arguments, 0).0).unwrap();
+    assert_eq!(
+        (&futile["ending"], &futile["look"]["advice"]),
+        (&json!("tested"), &json!("futile"))
+    );
     // A state without its transcript is no state to go on from.
     std::fs::write(bench.path("c/transcript.jsonl"), "").unwrap();
     bench.refuses("collect resume c --key-file m.key", 4, &["watch.json"]);

@@ -84,7 +84,7 @@ fn key_plan_collect_distill() {
     let (out, _) = bench.ends("distill --key-file m.key --decoys 50 --format json c", 0);
     let report: Value = serde_json::from_str(&out).unwrap();
     // Token ids as they were sampled, with the prompts as context.
-    assert_eq!(report["read"]["answersFromIds"], 10);
+    assert_eq!(report["read"]["suspect"]["answersFromIds"], 10);
     assert_eq!(report["verdict"], "rejected", "{report}");
     // The same directory as log-probabilities.
     let (out, error) = bench.ends(
