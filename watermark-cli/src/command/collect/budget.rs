@@ -61,11 +61,17 @@ impl Spent {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub(super) struct Caps {
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) requests: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) tokens: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) cost: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) prices: Option<[f64; 2]>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) answers: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) output_tokens: Option<u64>,
 }
 
