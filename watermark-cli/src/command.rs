@@ -15,6 +15,8 @@ mod generate;
 mod key;
 mod plan;
 
+pub(crate) use distill::UnderPlan;
+
 /// Runs the command that was asked for.
 pub(crate) fn run(cli: Cli) -> Result<ExitCode, CliError> {
     match cli.command {

@@ -12,6 +12,7 @@ mod cli;
 mod command;
 mod error;
 mod input;
+mod keysource;
 mod mark;
 mod render;
 
@@ -20,7 +21,7 @@ fn main() -> ExitCode {
     match command::run(cli) {
         Ok(code) => code,
         Err(error) => {
-            eprintln!("error: {error}");
+            eprintln!("error: {}", keysource::redacted(&error.to_string()));
             ExitCode::from(error.exit_code())
         }
     }

@@ -4,10 +4,16 @@
 //! copy of it, however it was printed since. Digests are SHA-256 in hexadecimal.
 //!
 //! - [`plan`]: what will be tested, sealed before anything is collected;
+//! - [`commitment`]: the keys of an epoch, bound before their first use;
+//! - [`epochs`]: when each epoch was in use;
+//! - [`merkle`]: the tree that it makes of them;
 //! - [`canonical`]: one way to write a value;
 //! - [`time`]: points in time as RFC 3339 writes them.
 
 pub mod canonical;
+pub mod commitment;
+pub mod epochs;
+pub mod merkle;
 pub mod plan;
 pub mod time;
 

@@ -66,6 +66,7 @@ pub mod effect;
 #[cfg(feature = "evidence")]
 pub mod evidence;
 pub mod fixed;
+mod json;
 pub mod kernel;
 pub mod key;
 pub mod openweights;

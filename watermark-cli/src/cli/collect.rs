@@ -190,8 +190,8 @@ pub(crate) struct PaceArgs {
 #[derive(Args)]
 #[command(next_help_heading = "Any-time test")]
 pub(crate) struct UntilArgs {
-    /// Stop when E reaches 1/ALPHA.
-    #[arg(long, value_name = "ALPHA", requires = "key_file")]
+    /// Stop when E reaches 1/ALPHA. Needs --key-file or --key-command.
+    #[arg(long, value_name = "ALPHA")]
     pub(crate) until: Option<f64>,
     /// Cells that one is willing to collect: says when reaching 1/ALPHA has become improbable.
     #[arg(long, value_name = "N", requires = "until", value_parser = clap::value_parser!(u64).range(1..))]
@@ -209,14 +209,17 @@ pub(crate) struct UntilKeyArgs {
     /// Key file, mode 0600; `-` reads standard input.
     #[arg(long, value_name = "PATH|-")]
     pub(crate) key_file: Option<PathBuf>,
+    /// A command that prints the key line, for example `pass show watermark`. It is run without a shell.
+    #[arg(long, value_name = "CMD", conflicts_with = "key_file")]
+    pub(crate) key_command: Option<String>,
     /// Epoch of a master key [default: e1].
-    #[arg(long, requires = "key_file")]
+    #[arg(long)]
     pub(crate) epoch: Option<String>,
     /// Slot of a master key, 0 to 32 [default: 0].
-    #[arg(long, requires = "key_file")]
+    #[arg(long)]
     pub(crate) slot: Option<u32>,
     /// The tokenizer that token ids belong to [default: that of the embedded model].
-    #[arg(long, value_name = "FILE.json", requires = "key_file")]
+    #[arg(long, value_name = "FILE.json")]
     pub(crate) tokenizer: Option<PathBuf>,
 }
 
@@ -260,4 +263,11 @@ pub(crate) struct CollectImport {
     /// How the summary is printed.
     #[arg(long, value_enum, default_value_t = Format::Human)]
     pub(crate) format: Format,
+}
+
+impl UntilKeyArgs {
+    /// Whether a key was given.
+    pub(crate) fn is_given(&self) -> bool {
+        self.key_file.is_some() || self.key_command.is_some()
+    }
 }

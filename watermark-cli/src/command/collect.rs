@@ -89,7 +89,7 @@ fn begin(arguments: &CollectRun) -> Result<ExitCode, CliError> {
     }
     check_limits(&caps, &asks)?;
     let opened = match arguments.until.until {
-        None if arguments.until.key.key_file.is_some() => {
+        None if arguments.until.key.is_given() => {
             return Err(CliError::Usage(
                 "--key-file without --until: a collector needs no key; leave it out".into(),
             ));
@@ -246,7 +246,7 @@ fn resume(arguments: &CollectResume) -> Result<ExitCode, CliError> {
     let caps = collection.caps.with(Caps::new(&arguments.caps)?);
     check_limits(&caps, &view.asks)?;
     let opened = match &collection.until {
-        None if arguments.key.key_file.is_some() => {
+        None if arguments.key.is_given() => {
             return Err(CliError::Usage(
                 "--key-file: the collection was begun without a key (--until), and stays without"
                     .into(),

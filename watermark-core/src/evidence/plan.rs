@@ -253,14 +253,11 @@ pub enum PlanError {
 impl PlanError {
     /// An error of serde_json, with the place as fields.
     fn json(error: &serde_json::Error) -> Self {
-        let message = error.to_string();
-        let message = message
-            .rsplit_once(" at line ")
-            .map_or(message.as_str(), |(message, _)| message);
+        let (line, column, message) = crate::json::place_and_message(error);
         Self::Json {
-            line: error.line(),
-            column: error.column(),
-            message: message.to_owned(),
+            line,
+            column,
+            message,
         }
     }
 }

@@ -10,7 +10,7 @@ use watermark_core::text::HfTokenizer;
 
 use super::error::CollectError;
 use super::folder::UntilInfo;
-use crate::cli::{KeyArgs, UntilKeyArgs};
+use crate::cli::{KeyArgs, KeySource, UntilKeyArgs};
 use crate::error::CliError;
 use crate::input;
 
@@ -33,10 +33,17 @@ impl Opened {
         };
         let tokenizer = crate::mark::tokenizer(arguments.tokenizer.as_deref())?;
         profile.check_tokenizer(&tokenizer).map_err(wrap)?;
+        if !arguments.is_given() {
+            return Err(CliError::Usage(
+                "the any-time test needs its key: give --key-file or --key-command".into(),
+            ));
+        }
         let key = KeyArgs {
-            key_file: arguments.key_file.clone().ok_or_else(|| {
-                CliError::Usage("the any-time test needs its key: give --key-file".into())
-            })?,
+            source: KeySource {
+                key_file: arguments.key_file.clone(),
+                key_command: arguments.key_command.clone(),
+                allow_insecure_key_perms: false,
+            },
             epoch: arguments.epoch.clone(),
             slot: arguments.slot,
         };
