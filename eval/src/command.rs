@@ -3,6 +3,7 @@
 pub(crate) mod bench;
 pub(crate) mod cycle;
 pub(crate) mod embed;
+pub(crate) mod endpoint;
 pub(crate) mod null;
 pub(crate) mod sample;
 pub(crate) mod student;

@@ -27,6 +27,8 @@ enum Command {
     Embed(command::embed::Embed),
     /// Sample unmarked texts from a GGUF model; entropy and speed go to stderr.
     Sample(command::sample::Sample),
+    /// Serve a local model as an OpenAI-compatible endpoint, for a while.
+    Endpoint(command::endpoint::Endpoint),
     /// The whole loop with any teacher, every finished part kept on disk.
     Cycle(command::cycle::Cycle),
     /// Which test finds a trained student with how few tokens.
@@ -52,6 +54,7 @@ fn main() -> ExitCode {
         Command::TrainStudent(command) => command.run(),
         Command::Embed(command) => command.run(),
         Command::Sample(command) => command.run(),
+        Command::Endpoint(command) => command.run(),
         Command::Cycle(command) => command.run(),
         Command::Study(command) => command.run(),
         Command::Bench(command) => command.run(),

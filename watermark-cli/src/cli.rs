@@ -4,10 +4,15 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+mod collect;
 mod distill;
 mod key;
 mod plan;
 
+pub(crate) use collect::{
+    AccessArgs, Api, CapArgs, Collect, CollectImport, CollectResume, CollectRun, CollectStatus,
+    PaceArgs, ShapeArgs, UntilKeyArgs,
+};
 pub(crate) use distill::{Distill, OpenArgs};
 pub(crate) use key::{Commit, Inspect, Key, KeyArgs, KeySource, Open, RecipeArgs, Rotate};
 pub(crate) use plan::{ApiArg, ControlArg, LooksArg, New, Plan, Power};
@@ -37,6 +42,9 @@ pub(crate) enum Command {
     /// What will be tested, before anything is collected: how much it needs, and the plan, sealed.
     #[command(subcommand)]
     Plan(Plan),
+    /// Ask a suspect, and keep every answer so that others can check it.
+    #[command(subcommand)]
+    Collect(Collect),
     /// A text token by token: scored, skipped and why.
     Explain(Explain),
     /// Checks this installation: what works, what is missing and how to get it.

@@ -7,6 +7,7 @@ use crate::config::Config;
 use crate::error::CliError;
 use watermark_core::verdict::{Policy, Verdict};
 
+pub(crate) mod collect;
 mod demo;
 mod detect;
 mod distill;
@@ -28,6 +29,7 @@ pub(crate) fn run(cli: Cli, config: &Config) -> Result<ExitCode, CliError> {
         Command::Detect(arguments) => detect::run(&arguments),
         Command::Distill(arguments) => distill::run(&arguments),
         Command::Plan(arguments) => plan::run(&arguments),
+        Command::Collect(arguments) => collect::run(&arguments),
         Command::Explain(arguments) => explain::run(&arguments),
         Command::Doctor(arguments) => doctor::run(&arguments, config),
         Command::Completions { shell } => manual::completions(shell),

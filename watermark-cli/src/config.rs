@@ -211,7 +211,10 @@ mod tests {
         assert_eq!(read.policy.alpha, 1e-3);
         assert_eq!(read.policy.min_cells, 80);
         assert_eq!(read.mark.profile, "gumbel-h2");
-        assert_eq!(read.mark.key.key_file, directory.path().join("k.key"));
+        assert_eq!(
+            read.mark.key.source.key_file,
+            Some(directory.path().join("k.key"))
+        );
         let read = detect(parse(&config, "watermark detect a.txt"));
         assert_eq!(read.policy.alpha, 1e-7);
         assert!(

@@ -19,6 +19,7 @@ use watermark_eval::model::ModelError;
 use watermark_eval::model::gguf::GgufError;
 use watermark_eval::reading::ReadError;
 
+use crate::command::collect::error::CollectError;
 use crate::input::InputError;
 
 /// Why a command stopped.
@@ -131,6 +132,8 @@ pub(crate) enum CliError {
         field: String,
         known: String,
     },
+    #[error(transparent)]
+    Collect(#[from] CollectError),
     #[error("{0}")]
     Usage(String),
     #[error("figure: {0}")]
@@ -181,6 +184,8 @@ impl CliError {
             | Self::Key(KeyFileError::Exists(_)) => 2,
             Self::Key(KeyFileError::Io { .. }) | Self::Io { .. } => 1,
             Self::Input(InputError::Io { .. }) | Self::Tokenizer(TokenizerError::Io { .. }) => 1,
+            Self::Input(InputError::Chain { .. }) => 3,
+            Self::Collect(error) => error.exit_code(),
             Self::Gguf(GgufError::Io { .. }) => 1,
             Self::Key(_)
             | Self::Config { .. }

@@ -13,6 +13,9 @@
 //! | bare response | a list `choices` | as a batch response | `prompt_token_ids` |
 //! | lm-evaluation-harness sample | `doc_id` and `resps` | every text of `resps`, else of `filtered_resps` | `arg_0` of every instance in `arguments` |
 //!
+//! A transcript of `collect` is a batch's response with custody (`x_wmk`): its chain is verified before it is read, and
+//! its failed attempts count only where no attempt was answered.
+//!
 //! Where an answer has ids and text, the ids are taken: tokenising a text again need not give the
 //! tokens that were sampled. Failed requests of a batch, and a sample that stands again under
 //! another filter, are counted and skipped.
@@ -28,6 +31,7 @@ use watermark_core::text::Tokenizer;
 use watermark_eval::files;
 
 use crate::cli::FormArgs;
+use crate::command::collect::transcript::{self, Broken};
 
 pub(crate) mod aligned;
 mod batch;
@@ -145,6 +149,8 @@ pub(crate) enum InputError {
     },
     #[error("{}: {message}", path.display())]
     Table { path: PathBuf, message: String },
+    #[error("{}: a transcript with a broken chain: {source}", path.display())]
+    Chain { path: PathBuf, source: Broken },
     #[error("{name}: no request has the custom_id `{custom_id}`")]
     NoRequest { name: String, custom_id: String },
 }
@@ -240,6 +246,46 @@ pub(crate) fn read_text(path: &Path) -> Result<String, InputError> {
         path: path.to_owned(),
         offset: error.utf8_error().valid_up_to(),
     })
+}
+
+/// The text of a JSONL file; a transcript of `collect` has its chain verified, together with the
+/// `collection.json` beside it where there is one.
+pub(crate) fn read_jsonl(path: &Path) -> Result<String, InputError> {
+    let text = read_text(path)?;
+    let beside = path.with_file_name("collection.json");
+    let start = match path == Path::new("-") {
+        true => None,
+        false => std::fs::read(beside)
+            .ok()
+            .map(|json| transcript::sha256(&json)),
+    };
+    transcript::verify(&text, start).map_err(|source| InputError::Chain {
+        path: path.to_owned(),
+        source,
+    })?;
+    Ok(text)
+}
+
+/// The stretches of all answers of a batch's response, as readers of whole files take them; none where it
+/// failed.
+pub(crate) fn answer_of(line: &Value, tokenizer: &dyn Tokenizer) -> Result<Vec<Vec<u32>>, String> {
+    let line = fields::object("line", line)?;
+    Ok(match batch::response(line, tokenizer)? {
+        batch::Response::Failed(_) => Vec::new(),
+        batch::Response::Answers(answers) => {
+            let stretches = |answer: Answer| match answer.segments.is_empty() {
+                true => vec![Vec::new()],
+                false => answer.segments,
+            };
+            answers.into_iter().flat_map(stretches).collect()
+        }
+    })
+}
+
+/// What a line of a batch's requests gives to read.
+pub(crate) fn request_of(line: &str, tokenizer: &dyn Tokenizer) -> Result<Vec<Vec<u32>>, String> {
+    let line: Object = serde_json::from_str(line).map_err(|error| error.to_string())?;
+    batch::request(&line, tokenizer)
 }
 
 /// Prompts of a JSONL file, with their text where there is one.

@@ -1,8 +1,8 @@
 //! `watermark`: mark a model's outputs, and test who was trained on them.
 //!
 //! Standard output is data, standard error is talk. Exit codes: 0 ran to completion, whatever
-//! the verdict; 1 runtime error; 2 usage; 3 a verification failed; 4 invalid data; with
-//! `--exit-verdict`, 10 rejected, 11 not rejected, 12 insufficient evidence.
+//! the verdict; 1 runtime error; 2 usage; 3 a verification failed; 4 invalid data; 5 stopped by a cap or a
+//! signal, resumable; with `--exit-verdict`, 10 rejected, 11 not rejected, 12 insufficient evidence.
 
 use std::process::ExitCode;
 

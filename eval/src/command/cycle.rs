@@ -197,7 +197,7 @@ fn open(path: Option<&Path>) -> Result<(Transformer, HfTokenizer, String), Box<d
 }
 
 /// A built-in profile by name, or a file.
-fn profile(name: &str) -> Result<Profile, Box<dyn Error>> {
+pub(super) fn profile(name: &str) -> Result<Profile, Box<dyn Error>> {
     match Profile::built_in(name) {
         Some(profile) => Ok(profile),
         None => {

@@ -9,7 +9,7 @@ use watermark_core::kernel::Kernel;
 use crate::cli::{Doctor, Format};
 use crate::config::Config;
 use crate::error::CliError;
-use crate::mark::{profile, read_key, tokenizer};
+use crate::mark::{profile, tokenizer};
 use crate::render::print_json;
 
 /// How a check came out.
@@ -130,7 +130,7 @@ fn checks(config: &Config) -> Vec<Check> {
 fn examine(name: &str, value: &str) -> Result<(), CliError> {
     let path = Path::new(value);
     match name {
-        "key_file" => read_key(path).map(drop),
+        "key_file" => Ok(drop(watermark_core::key::read_key_file(path)?)),
         "profile" => profile(value).map(drop),
         "tokenizer" => tokenizer(Some(path)).map(drop),
         "model" => std::fs::File::open(path)

@@ -8,8 +8,8 @@ use watermark_core::text::Tokenizer;
 
 use super::fields::Object;
 use super::{
-    Answer, Counts, InputError, Inputs, Item, Place, batch, error, harness, objects, read_text,
-    records, table,
+    Answer, Counts, InputError, Inputs, Item, Place, batch, error, harness, objects, read_jsonl,
+    read_text, records, table,
 };
 use crate::cli::InputForm;
 
@@ -25,6 +25,8 @@ pub(super) struct Reader<'t> {
     waiting: Vec<(usize, String)>,
     /// The first failed request and why it failed.
     failed: Option<String>,
+    /// Attempts of collections.
+    attempts: batch::Attempts,
     /// The filter under which each document of the present file was read.
     documents: HashMap<String, String>,
 }
@@ -39,6 +41,7 @@ impl<'t> Reader<'t> {
             requests: HashMap::new(),
             waiting: Vec::new(),
             failed: None,
+            attempts: batch::Attempts::default(),
             documents: HashMap::new(),
         }
     }
@@ -61,7 +64,7 @@ impl<'t> Reader<'t> {
                 self.record(path, Place::Row(number), row)
             }),
             InputForm::Jsonl => {
-                let text = read_text(path)?;
+                let text = read_jsonl(path)?;
                 for (number, object) in objects(&text) {
                     let place = Place::Line(number);
                     let object = object.map_err(|message| error(path, place, message))?;
@@ -107,6 +110,9 @@ impl<'t> Reader<'t> {
                 return Err(format!("two requests have the custom_id `{id}`"));
             }
         } else if batch::is_response(record) {
+            if self.attempts.take(record, &name) {
+                return Ok(());
+            }
             match batch::response(record, self.tokenizer)? {
                 batch::Response::Answers(answers) => {
                     self.push_all(&name, answers, Some(batch::custom_id(record)?));
@@ -172,6 +178,11 @@ impl<'t> Reader<'t> {
 
     /// Joins answers and requests, and says what is missing.
     pub(super) fn finish(mut self, must_join: bool) -> Result<Inputs, InputError> {
+        let unanswered = self.attempts.unanswered();
+        self.counts.skipped += unanswered.len() as u64;
+        if let (None, Some(first)) = (&self.failed, unanswered.first()) {
+            self.failed = Some(format!("{first}: no attempt was answered"));
+        }
         let mut without = Vec::new();
         for (index, custom_id) in std::mem::take(&mut self.waiting) {
             let item = &mut self.items[index];
