@@ -5,9 +5,11 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 mod distill;
+mod explain;
 mod plan;
 
 pub(crate) use distill::{Distill, OpenArgs};
+pub(crate) use explain::{Explain, ExplainFormat};
 pub(crate) use plan::{Plan, Power};
 
 /// Mark a language model's outputs, and test who was trained on them.
@@ -209,19 +211,6 @@ pub(crate) enum InputForm {
     Jsonl,
     /// One answer a row.
     Parquet,
-}
-
-#[derive(Args)]
-pub(crate) struct Explain {
-    #[command(flatten)]
-    pub(crate) mark: MarkArgs,
-    /// One file; `-` reads standard input. Of JSONL and Parquet, every answer is explained.
-    pub(crate) input_file: PathBuf,
-    #[command(flatten)]
-    pub(crate) form: FormArgs,
-    /// How it is printed.
-    #[arg(long, value_enum, default_value_t = Format::Human)]
-    pub(crate) format: Format,
 }
 
 fn threads() -> std::num::NonZeroUsize {

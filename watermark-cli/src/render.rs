@@ -13,6 +13,8 @@ use watermark_eval::demo::Outcome;
 
 use crate::error::CliError;
 
+pub(crate) mod html;
+
 /// One line of `detect`.
 #[derive(Serialize)]
 pub(crate) struct Detection {

@@ -62,6 +62,7 @@ pub mod cells;
 pub mod detect;
 pub mod distill;
 pub mod effect;
+pub mod explain;
 pub mod fixed;
 pub mod kernel;
 pub mod key;

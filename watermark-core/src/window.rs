@@ -233,6 +233,11 @@ impl Exhibit {
         self.excluded.has(window)
     }
 
+    /// Whether a cell, h context tokens and the token after them, is left out for a prompt.
+    pub(crate) fn excludes_cell(&self, cell: &[u32]) -> bool {
+        self.excluded.has_cell(cell)
+    }
+
     /// The index of a cell, if the exhibit has it.
     pub fn find(&self, window: &[u32], token: u32) -> Option<usize> {
         let mut cell = [0; crate::prf::MAX_CONTEXT + 1];
