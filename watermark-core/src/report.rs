@@ -1,6 +1,6 @@
 //! Numbers only: what was tested, under which key, and what came out.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::detect::{Sample, Test, TestId};
 use crate::distill::{Betting, Decoys, Finding};
@@ -9,9 +9,14 @@ use crate::profile::{Mark, Profile};
 use crate::verdict::Policy;
 use crate::warning::Warning;
 
+pub mod contribution;
+pub mod file;
+mod json;
+pub mod series;
+
 /// The public part of the key that a report is about.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-#[serde(rename_all = "camelCase")]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct KeyInfo {
     /// The public name of the slot's key.
     pub id: String,
@@ -33,21 +38,22 @@ impl KeyInfo {
 }
 
 /// The program that made a report.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Tool {
-    /// `watermark-core`.
-    pub name: &'static str,
+    /// `watermark-core`, or the program around it.
+    pub name: String,
     /// Its version.
-    pub version: &'static str,
+    pub version: String,
 }
 
 /// The result of a distillation test.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-#[serde(rename_all = "camelCase")]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Report {
     /// `watermark.report`.
     #[serde(rename = "type")]
-    pub kind: &'static str,
+    pub kind: String,
     /// Version of this form.
     pub schema: u32,
     /// What made it.
@@ -127,11 +133,11 @@ impl Report {
             influence,
         } = parts;
         Self {
-            kind: "watermark.report",
+            kind: "watermark.report".to_owned(),
             schema: 1,
             tool: Tool {
-                name: env!("CARGO_PKG_NAME"),
-                version: env!("CARGO_PKG_VERSION"),
+                name: env!("CARGO_PKG_NAME").to_owned(),
+                version: env!("CARGO_PKG_VERSION").to_owned(),
             },
             profile: mark.profile().clone(),
             key: KeyInfo::of(mark),

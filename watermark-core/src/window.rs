@@ -75,7 +75,8 @@ impl Excluded {
 }
 
 /// Where the tokens of an exhibit went. `tokens = partial + excluded + repeated + scored`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Counts {
     /// Segments (answers, documents) taken in.
     pub segments: u64,
