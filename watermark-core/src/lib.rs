@@ -19,6 +19,7 @@
 //!
 //! A corpus under one key is read by a [`stream::Stream`], in bounded memory if need be; whose copy of a text leaked, by
 //! [`accounts`]; batches of rows are written by [`batch::Pool`]. The machine code is chosen at run time ([`kernel`]).
+//! With the feature `evidence`, plans are sealed before anything is collected, and keys committed to before their first use.
 //!
 //! ```
 //! use rand_chacha::ChaCha8Rng;
@@ -62,6 +63,8 @@ pub mod cells;
 pub mod detect;
 pub mod distill;
 pub mod effect;
+#[cfg(feature = "evidence")]
+pub mod evidence;
 pub mod explain;
 pub mod fixed;
 pub mod kernel;

@@ -47,6 +47,50 @@ pub struct Tool {
     pub version: String,
 }
 
+/// The sealed plan that a report was made under.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PlanInfo {
+    /// A name for people.
+    pub id: String,
+    /// SHA-256 of the plan, in hexadecimal.
+    pub digest: String,
+    /// When it was sealed, by the sealer's clock.
+    pub sealed_at: String,
+    /// The tests that it names: the family of the verdict.
+    pub tests: Vec<TestId>,
+    /// The one that it expected most of.
+    pub primary: TestId,
+    /// Answers that it has a budget for.
+    pub planned_answers: u64,
+    /// Answers that were given.
+    pub answers: u64,
+    /// Answers whose prompt is known to be one of the plan's; the others come without a prompt that can be compared.
+    pub answers_to_prompts: u64,
+}
+
+/// The commitment that a report's key belongs to.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct CommitmentInfo {
+    /// Its root, in hexadecimal.
+    pub root: String,
+    /// SHA-256 of its file, in hexadecimal.
+    pub digest: String,
+    /// How far the key was checked.
+    pub checked: CommitmentCheck,
+}
+
+/// How far a key was checked against a commitment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum CommitmentCheck {
+    /// The root was computed again from the master key: key and decoys are those that were committed to.
+    Root,
+    /// The id of the slot's key stands in the file.
+    KeyId,
+}
+
 /// The result of a distillation test.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -62,6 +106,12 @@ pub struct Report {
     pub profile: Profile,
     /// The key.
     pub key: KeyInfo,
+    /// The sealed plan; without one the report is exploratory.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub plan: Option<PlanInfo>,
+    /// The commitment that the key belongs to.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub commitment: Option<CommitmentInfo>,
     /// Whether the p-values of the family count both tails.
     pub two_sided: bool,
     /// The tests that were asked for by name; absent where every test that the evidence allows was
@@ -75,6 +125,9 @@ pub struct Report {
     pub control: Option<Sample>,
     /// Every test that was run: the family over which p-values are adjusted.
     pub findings: Vec<Finding>,
+    /// Tests beyond the sealed plan: a family of their own, which no verdict reads.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub exploratory: Vec<Finding>,
     /// E-values.
     pub bets: Vec<Betting>,
     /// Cells that were never emitted under the key: a control, and no part of the family.
@@ -141,11 +194,14 @@ impl Report {
             },
             profile: mark.profile().clone(),
             key: KeyInfo::of(mark),
+            plan: None,
+            commitment: None,
             two_sided,
             asked,
             suspect,
             control,
             findings,
+            exploratory: Vec::new(),
             bets,
             never_emitted,
             neutral,

@@ -77,6 +77,31 @@ pub fn read_key_file(path: &Path) -> Result<SecretKey, KeyFileError> {
     read_key_from(file, path)
 }
 
+/// Who else could read a key file that was read all the same.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Exposure {
+    /// Group or others, by these permission bits.
+    Mode(u32),
+    /// The user that owns it.
+    OtherOwner,
+}
+
+/// Reads a key file whoever can read it, and says who can. For a caller that was told to, in so many words, and
+/// records it.
+pub fn read_exposed_key_file(path: &Path) -> Result<(SecretKey, Option<Exposure>), KeyFileError> {
+    let file = File::open(path).map_err(|source| KeyFileError::Io {
+        path: path.to_owned(),
+        source,
+    })?;
+    let exposure = match check_access(&file, path) {
+        Ok(()) => None,
+        Err(KeyFileError::OpenToOthers { mode, .. }) => Some(Exposure::Mode(mode)),
+        Err(KeyFileError::OtherOwner(_)) => Some(Exposure::OtherOwner),
+        Err(other) => return Err(other),
+    };
+    Ok((read_key_from(file, path)?, exposure))
+}
+
 #[cfg(unix)]
 fn check_access(file: &File, path: &Path) -> Result<(), KeyFileError> {
     use std::os::unix::fs::MetadataExt;
@@ -157,6 +182,11 @@ mod tests {
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o640)).unwrap();
         let error = read_key_file(&path).unwrap_err();
         assert!(error.to_string().contains("chmod 600"), "{error}");
+        let (key, exposure) = read_exposed_key_file(&path).unwrap();
+        assert!(matches!(key, SecretKey::Master(_)));
+        assert_eq!(exposure, Some(Exposure::Mode(0o640)));
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
+        assert_eq!(read_exposed_key_file(&path).unwrap().1, None);
         let other = dir.path().join("other");
         write_key_file(&other, &"x".repeat(9000)).unwrap();
         assert!(matches!(
