@@ -7,10 +7,12 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 mod distill;
 mod explain;
 mod plan;
+mod report;
 
 pub(crate) use distill::{Distill, OpenArgs};
 pub(crate) use explain::{Explain, ExplainFormat};
 pub(crate) use plan::{Plan, Power};
+pub(crate) use report::{Report, ReportArgs};
 
 /// Mark a language model's outputs, and test who was trained on them.
 #[derive(Parser)]
@@ -37,6 +39,9 @@ pub(crate) enum Command {
     /// What a test will need, before anything is collected.
     #[command(subcommand)]
     Plan(Plan),
+    /// A report of `distill` as a page, as Markdown, or checked.
+    #[command(subcommand)]
+    Report(Report),
     /// A text token by token: scored, skipped and why.
     Explain(Explain),
 }
@@ -182,6 +187,13 @@ pub(crate) struct Detect {
     pub(crate) inputs: Vec<PathBuf>,
     #[command(flatten)]
     pub(crate) form: FormArgs,
+    /// Look for marked passages in each input, with p corrected for the search. The verdict on an input
+    /// is by this p, which counts the whole input as one of the windows.
+    #[arg(long)]
+    pub(crate) windows: bool,
+    /// Keys nobody used whose scans are ranked beside this one: unused slots of the epoch.
+    #[arg(long, default_value_t = 0, requires = "windows")]
+    pub(crate) decoys: usize,
     /// How results are printed.
     #[arg(long, value_enum, default_value_t = Format::Human)]
     pub(crate) format: Format,

@@ -13,6 +13,9 @@ mod explain;
 mod generate;
 mod key;
 mod plan;
+mod report;
+
+pub(crate) use detect::windows::Scanned;
 
 /// Runs the command that was asked for.
 pub(crate) fn run(cli: Cli) -> Result<ExitCode, CliError> {
@@ -23,6 +26,7 @@ pub(crate) fn run(cli: Cli) -> Result<ExitCode, CliError> {
         Command::Detect(arguments) => detect::run(&arguments),
         Command::Distill(arguments) => distill::run(&arguments),
         Command::Plan(arguments) => plan::run(&arguments),
+        Command::Report(arguments) => report::run(&arguments),
         Command::Explain(arguments) => explain::run(&arguments),
     }
 }

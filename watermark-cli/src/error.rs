@@ -10,6 +10,7 @@ use watermark_core::effect::DoseError;
 use watermark_core::key::{EpochError, KeyFileError};
 use watermark_core::profile::ProfileError;
 use watermark_core::reading::ReadingError;
+use watermark_core::report::file::ReportFileError;
 use watermark_core::text::TokenizerError;
 use watermark_eval::demo::DemoError;
 use watermark_eval::model::ModelError;
@@ -17,6 +18,7 @@ use watermark_eval::model::gguf::GgufError;
 use watermark_eval::reading::ReadError;
 
 use crate::input::InputError;
+use crate::render::figure::FigureError;
 
 /// Why a command stopped.
 #[derive(Debug, thiserror::Error)]
@@ -89,12 +91,19 @@ pub(crate) enum CliError {
     OtherTokenizer(PathBuf),
     #[error("{0}")]
     Usage(String),
+    #[error("{}: {source}", path.display())]
+    ReportFile {
+        path: PathBuf,
+        source: ReportFileError,
+    },
+    #[error("figure: {0}")]
+    ReportFigure(#[from] FigureError),
     #[error("figure: {0}")]
     Figure(#[from] watermark_eval::plot::PlotError),
 }
 
 impl CliError {
-    /// 2 for usage, 4 for invalid data, 1 for the rest.
+    /// 2 for usage, 3 for a failed verification, 4 for invalid data, 1 for the rest.
     pub(crate) fn exit_code(&self) -> u8 {
         match self {
             Self::Usage(_)
@@ -109,6 +118,11 @@ impl CliError {
             Self::Key(KeyFileError::Io { .. }) | Self::Io { .. } => 1,
             Self::Input(InputError::Io { .. }) | Self::Tokenizer(TokenizerError::Io { .. }) => 1,
             Self::Gguf(GgufError::Io { .. }) => 1,
+            Self::ReportFile {
+                source: ReportFileError::Contradiction { .. },
+                ..
+            } => 3,
+            Self::ReportFile { .. } => 4,
             Self::Key(_)
             | Self::Profile { .. }
             | Self::Tokenizer(_)
@@ -123,7 +137,11 @@ impl CliError {
             | Self::StateAnswers { .. }
             | Self::OtherTokenizer(_)
             | Self::Read(ReadError::Distribution { .. }) => 4,
-            Self::Read(_) | Self::Model(_) | Self::Demo(_) | Self::Figure(_) => 1,
+            Self::Read(_)
+            | Self::Model(_)
+            | Self::Demo(_)
+            | Self::Figure(_)
+            | Self::ReportFigure(_) => 1,
         }
     }
 

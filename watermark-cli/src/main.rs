@@ -1,7 +1,7 @@
 //! `watermark`: mark a model's outputs, and test who was trained on them.
 //!
 //! Standard output is data, standard error is talk. Exit codes: 0 ran to completion, whatever
-//! the verdict; 1 runtime error; 2 usage; 4 invalid data; with `--exit-verdict`, 10 rejected,
+//! the verdict; 1 runtime error; 2 usage; 3 a verification failed; 4 invalid data; with `--exit-verdict`, 10 rejected,
 //! 11 not rejected, 12 insufficient evidence.
 
 use std::process::ExitCode;

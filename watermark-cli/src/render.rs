@@ -6,14 +6,18 @@ use std::path::Path;
 use serde::Serialize;
 use watermark_core::detect::{Sample, TestId};
 use watermark_core::report::Report;
-use watermark_core::stats::LnP;
+pub(crate) use watermark_core::report::words::{headline, standing};
 use watermark_core::stats::weighted::TailMethod;
 use watermark_core::verdict::{Policy, Verdict};
 use watermark_eval::demo::Outcome;
 
+use crate::command::Scanned;
 use crate::error::CliError;
 
+pub(crate) mod document;
+pub(crate) mod figure;
 pub(crate) mod html;
+pub(crate) mod markdown;
 
 /// One line of `detect`.
 #[derive(Serialize)]
@@ -26,6 +30,9 @@ pub(crate) struct Detection {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) source: Option<String>,
     pub(crate) verdict: Verdict,
+    /// Marked passages, where they were asked for; the verdict is by these.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) windows: Option<Scanned>,
     #[serde(flatten)]
     pub(crate) sample: Sample,
 }
@@ -41,15 +48,6 @@ pub(crate) fn print_json(value: &impl Serialize) {
 /// A file that appears when it is complete.
 pub(crate) fn write_file(path: &Path, bytes: &[u8]) -> Result<(), CliError> {
     watermark_eval::files::replace(path, bytes).map_err(CliError::io(path))
-}
-
-/// A p-value for a headline, which stops at 1e-9; the exact one stands in the details.
-pub(crate) fn headline(p: LnP) -> String {
-    if p.log10() < -9.0 {
-        "p < 1e-9".to_owned()
-    } else {
-        format!("p = {p}")
-    }
 }
 
 /// `detect`, for people.
@@ -72,7 +70,7 @@ pub(crate) fn report_text(report: &Report, policy: &Policy) -> String {
     let mut out = String::new();
     let verdict = Verdict::of_report(report, policy);
     // Writing to a String cannot fail.
-    let _ = writeln!(out, "exploratory: no sealed plan");
+    let _ = writeln!(out, "{}", standing(report));
     let strongest = report
         .strongest(policy)
         .map_or_else(String::new, |finding| {

@@ -77,6 +77,7 @@ pub mod reading;
 pub mod regime;
 pub mod report;
 pub mod sampler;
+pub mod scan;
 pub mod scheme;
 pub mod stats;
 pub mod stream;

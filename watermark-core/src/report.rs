@@ -13,6 +13,7 @@ pub mod contribution;
 pub mod file;
 mod json;
 pub mod series;
+pub mod words;
 
 /// The public part of the key that a report is about.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -48,8 +49,8 @@ pub struct Tool {
 }
 
 /// The sealed plan that a report was made under.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-#[serde(rename_all = "camelCase")]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct PlanInfo {
     /// A name for people.
     pub id: String,
@@ -70,8 +71,8 @@ pub struct PlanInfo {
 }
 
 /// The commitment that a report's key belongs to.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "camelCase")]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct CommitmentInfo {
     /// Its root, in hexadecimal.
     pub root: String,
@@ -82,7 +83,7 @@ pub struct CommitmentInfo {
 }
 
 /// How far a key was checked against a commitment.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum CommitmentCheck {
     /// The root was computed again from the master key: key and decoys are those that were committed to.
@@ -126,7 +127,7 @@ pub struct Report {
     /// Every test that was run: the family over which p-values are adjusted.
     pub findings: Vec<Finding>,
     /// Tests beyond the sealed plan: a family of their own, which no verdict reads.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub exploratory: Vec<Finding>,
     /// E-values.
     pub bets: Vec<Betting>,

@@ -4,19 +4,21 @@ use std::process::ExitCode;
 
 use watermark_core::detect::TestId;
 use watermark_core::distill::{Distillation, Logs, Open, distill};
-use watermark_core::effect::{DoseCurve, Exposure};
+use watermark_core::effect::DoseCurve;
 use watermark_core::key::{ACTIVE_SLOTS, SLOTS};
 use watermark_core::openweights::ScoredText;
 use watermark_core::profile::Mark;
+use watermark_core::report::file::Dose;
 use watermark_core::verdict::Verdict;
 use watermark_eval::progress::bar;
 
 use crate::cli::{Distill, Format};
 use crate::error::CliError;
 use crate::mark::Context;
-use crate::render::{print_json, report_text};
+use crate::render::{print_json, report_text, standing, write_file};
 
 mod evidence;
+mod file;
 mod open;
 mod watch;
 
@@ -30,7 +32,7 @@ pub(super) fn run(arguments: &Distill) -> Result<ExitCode, CliError> {
     check(arguments)?;
     let context = arguments.mark.open()?;
     let mark = &context.mark;
-    let decoys = decoys(arguments, &context)?;
+    let decoys = decoys(arguments.decoys, &arguments.mark.profile, &context)?;
     let dose = arguments
         .dose_curve
         .as_deref()
@@ -68,39 +70,36 @@ pub(super) fn run(arguments: &Distill) -> Result<ExitCode, CliError> {
     let mut report = distill(&input, &|done| bar.set_position(done as u64))?;
     bar.finish_and_clear();
     report.warnings.extend(evidence.warnings.iter().cloned());
-    let exposure = dose.map(|curve| Dose {
-        exposure: curve.exposure(&report.effect),
-        source: curve.source,
-    });
+    let dose = dose.map(|curve| Dose::of(curve, &report, &policy));
     let verdict = Verdict::of_report(&report, &policy);
     match arguments.format {
         Format::Human => {
             print!("{}", report_text(&report, &policy));
-            print!("{}", rest_text(&evidence, exposure.as_ref()));
+            print!("{}", rest_text(&evidence, dose.as_ref()));
         }
         Format::Json | Format::Jsonl => print_json(&serde_json::json!({
             "type": "watermark.distillation", "schema": 1, "verdict": verdict,
-            "policy": policy, "plan": "exploratory: no sealed plan", "read": evidence.counts,
+            "policy": policy, "plan": standing(&report), "read": evidence.counts,
             "reading": evidence.reading.map(|reading| serde_json::json!({
                 "eLog10": reading.e, "cells": reading.cells, "windows": reading.windows,
             })),
-            "exposure": exposure,
+            "exposure": dose.as_ref().map(|dose| serde_json::json!({
+                "share": dose.exposure.share, "at_least": dose.exposure.at_least,
+                "interval": dose.exposure.interval, "source": dose.curve.source,
+            })),
             "prompts": report.influence.largest.iter().map(|without| serde_json::json!({
                 "source": without.source, "name": evidence.prompt(without.source),
             })).collect::<Vec<_>>(),
             "report": report,
         })),
     }
+    if let Some(path) = &arguments.out {
+        let file = file::build(
+            arguments, &context, &evidence, &decoys, policy, dose, report,
+        )?;
+        write_file(path, file.to_json().as_bytes())?;
+    }
     Ok(arguments.policy.exit(verdict))
-}
-
-/// The calibration model's estimate.
-#[derive(serde::Serialize)]
-struct Dose {
-    #[serde(flatten)]
-    exposure: Exposure,
-    /// Where the calibration comes from.
-    source: String,
 }
 
 /// What the report does not hold, for people.
@@ -112,13 +111,16 @@ fn rest_text(evidence: &Evidence, dose: Option<&Dose>) -> String {
             reading.windows
         );
     }
-    if let Some(Dose { exposure, source }) = dose {
+    if let Some(Dose {
+        exposure, curve, ..
+    }) = dose
+    {
         let interval = exposure.interval.map_or(String::new(), |[low, high]| {
             format!(" ({low:.3} to {high:.3} at the ends of the effect's interval)")
         });
         out += &format!(
-            "  exposure   {:.3} of the training data{interval}: the estimate of the calibration model, {source}\n",
-            exposure.share
+            "  exposure   {:.3} of the training data{interval}: the estimate of the calibration model, {}\n",
+            exposure.share, curve.source
         );
     }
     out
@@ -126,11 +128,6 @@ fn rest_text(evidence: &Evidence, dose: Option<&Dose>) -> String {
 
 /// What does not go together.
 fn check(arguments: &Distill) -> Result<(), CliError> {
-    if arguments.decoys > (SLOTS - ACTIVE_SLOTS) as usize {
-        return Err(CliError::TooManyDecoys {
-            asked: arguments.decoys,
-        });
-    }
     let silent = arguments.suspect.is_empty();
     let of_text = [
         ("--control", !arguments.control.is_empty()),
@@ -175,8 +172,16 @@ fn check(arguments: &Distill) -> Result<(), CliError> {
     Ok(())
 }
 
-fn decoys(arguments: &Distill, context: &Context) -> Result<Vec<Mark>, CliError> {
-    match (&context.keys.master, arguments.decoys) {
+/// The profile under so many keys that nobody used.
+pub(super) fn decoys(
+    count: usize,
+    profile: &str,
+    context: &Context,
+) -> Result<Vec<Mark>, CliError> {
+    if count > (SLOTS - ACTIVE_SLOTS) as usize {
+        return Err(CliError::TooManyDecoys { asked: count });
+    }
+    match (&context.keys.master, count) {
         (_, 0) => Ok(Vec::new()),
         (None, _) => Err(CliError::DecoysNeedMaster),
         (Some(master), count) => master
@@ -185,7 +190,7 @@ fn decoys(arguments: &Distill, context: &Context) -> Result<Vec<Mark>, CliError>
             .map(|slot| context.mark.profile().bind(&slot))
             .collect::<Result<_, _>>()
             .map_err(|source| CliError::Profile {
-                name: arguments.mark.profile.clone(),
+                name: profile.to_owned(),
                 source,
             }),
     }

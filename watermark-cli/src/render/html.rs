@@ -4,6 +4,7 @@
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
 pub(crate) mod explain;
+pub(crate) mod report;
 
 /// The style of every page.
 pub(crate) const STYLE: &str = include_str!("html/style.css");

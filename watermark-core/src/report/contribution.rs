@@ -147,7 +147,14 @@ mod tests {
                     "{profile}, {source}"
                 );
             }
-            let even = |source: u32| if source % 2 == 0 { "even" } else { "odd" }.to_owned();
+            let even = |source: u32| {
+                if source.is_multiple_of(2) {
+                    "even"
+                } else {
+                    "odd"
+                }
+                .to_owned()
+            };
             let domains = contributions(&mark, &exhibit, &scores, &even);
             let names: Vec<_> = domains.iter().map(|part| part.name.as_str()).collect();
             assert_eq!(names, ["even", "odd"]);

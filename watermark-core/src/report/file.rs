@@ -14,14 +14,14 @@ use super::contribution::Contribution;
 use super::json::field_at;
 use super::series::Point;
 use super::{Report, Tool};
-use crate::distill::Decoys;
+use crate::detect::{Test, TestId};
+use crate::distill::{Decoys, Finding};
 use crate::effect::{DoseCurve, Exposure};
 use crate::profile::Vocabulary;
 use crate::scheme::Null;
 use crate::stats::LnP;
 use crate::stats::combine::holm;
 use crate::stats::power::power;
-use crate::stats::weighted::TailMethod;
 use crate::verdict::{Policy, Verdict};
 
 /// The value of a report file's `schema` field.
@@ -121,18 +121,17 @@ pub struct Custody {
 pub struct Collection {
     /// The file of answers.
     pub name: String,
-    /// Who collected, where a record says so.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub collector: Option<String>,
-    /// Answers with a record.
+    /// Responses with a record, failed attempts too.
     pub records: u64,
+    /// Those of them that others received, and that were imported.
+    pub imported: u64,
     /// When the first request was sent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub first_sent_at: Option<String>,
-    /// When the last answer arrived.
+    /// When the last response arrived.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_received_at: Option<String>,
-    /// The last link of the records' hash chain.
+    /// The last link of the records' hash chain: SHA-256 of the last line.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub chain_head: Option<String>,
 }
@@ -326,28 +325,9 @@ impl ReportFile {
         let counts = &report.suspect.counts;
         let parts = counts.partial + counts.excluded + counts.repeated + counts.cells;
         same("report.suspect.counts", counts.tokens, parts)?;
-        let tests = report.findings.iter().map(|finding| &finding.test);
-        for (test, field) in tests
-            .map(|test| (test, format!("report.findings, {}", test.id)))
-            .chain([(&report.suspect.test, "report.suspect.test".to_owned())])
-        {
-            // Of an unweighted test the law is known from here.
-            let unweighted = test.effective_cells == test.n_scored as f64;
-            if let (true, TailMethod::Exact, Ok(sum)) =
-                (unweighted, test.method, u64::try_from(test.sum))
-                && fits(test.null, test.n_scored, sum)
-            {
-                close(&field, test.p, test.null.upper_tail(test.n_scored, sum))?;
-            }
-        }
-        let family: Vec<LnP> = report.findings.iter().map(|finding| finding.p).collect();
-        for (finding, adjusted) in report.findings.iter().zip(holm(&family)) {
-            let field = format!("report.findings, {}", finding.id());
-            close(&format!("{field}, adjusted"), finding.adjusted, adjusted)?;
-            if let Some(decoys) = &finding.decoys {
-                decoys_agree(&format!("{field}, decoys"), decoys)?;
-            }
-        }
+        unweighted("report.suspect.test", &report.suspect.test)?;
+        family("report.findings", &report.findings)?;
+        family("report.exploratory", &report.exploratory)?;
         for (name, parts) in [
             ("contributions.prompts", &self.contributions.prompts),
             ("contributions.domains", &self.contributions.domains),
@@ -371,6 +351,35 @@ impl ReportFile {
         }
         Ok(())
     }
+}
+
+/// Of an unweighted test the law is known from here.
+fn unweighted(field: &str, test: &Test) -> Result<(), ReportFileError> {
+    let plain = matches!(test.id, TestId::ClosedCells | TestId::Supervised);
+    match u64::try_from(test.sum) {
+        Ok(sum) if plain && fits(test.null, test.n_scored, sum) => {
+            close(field, test.p, test.null.upper_tail(test.n_scored, sum))
+        }
+        _ if plain => Err(contradiction(
+            field,
+            format!("{} cells cannot have the sum {}", test.n_scored, test.sum),
+        )),
+        _ => Ok(()),
+    }
+}
+
+/// Holm over one family, and each test with its decoys.
+fn family(name: &str, findings: &[Finding]) -> Result<(), ReportFileError> {
+    let family: Vec<LnP> = findings.iter().map(|finding| finding.p).collect();
+    for (finding, adjusted) in findings.iter().zip(holm(&family)) {
+        let field = format!("{name}, {}", finding.id());
+        unweighted(&field, &finding.test)?;
+        close(&format!("{field}, adjusted"), finding.adjusted, adjusted)?;
+        if let Some(decoys) = &finding.decoys {
+            decoys_agree(&format!("{field}, decoys"), decoys)?;
+        }
+    }
+    Ok(())
 }
 
 /// Whether a sum is possible at all.

@@ -32,11 +32,9 @@ pub(super) fn field_at(text: &str, line: usize, column: usize) -> String {
             }
             b'{' => open.push(Step::Key(String::new())),
             b'[' => open.push(Step::Index(0)),
-            b'}' | b']' => {
-                // What closes at the very place is what the error is about.
-                if at + 1 < bytes.len() {
-                    open.pop();
-                }
+            // What closes at the very place is what the error is about.
+            b'}' | b']' if at + 1 < bytes.len() => {
+                open.pop();
             }
             b',' => {
                 if let Some(Step::Index(index)) = open.last_mut() {

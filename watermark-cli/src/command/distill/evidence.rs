@@ -38,6 +38,8 @@ pub(super) struct Evidence {
     pub(super) counts: BTreeMap<&'static str, Read>,
     /// The name of each prompt of the suspect, by its number.
     prompts: BTreeMap<u32, String>,
+    /// The domain of each, where records name one.
+    domains: BTreeMap<u32, String>,
 }
 
 /// What was written under the key.
@@ -126,6 +128,7 @@ impl Evidence {
         });
         Ok(Self {
             prompts: suspect.as_ref().map(prompts).unwrap_or_default(),
+            domains: suspect.as_ref().map(domains).unwrap_or_default(),
             suspect: match &suspect {
                 Some(inputs) => exhibit(mark, &inputs.items),
                 None => Exhibit::new(mark.scheme().context_width()),
@@ -146,6 +149,16 @@ impl Evidence {
     /// What a prompt is called in the inputs.
     pub(super) fn prompt(&self, source: u32) -> Option<&str> {
         self.prompts.get(&source).map(String::as_str)
+    }
+
+    /// The domain of a prompt.
+    pub(super) fn domain(&self, source: u32) -> Option<&str> {
+        self.domains.get(&source).map(String::as_str)
+    }
+
+    /// Whether records name domains.
+    pub(super) fn has_domains(&self) -> bool {
+        !self.domains.is_empty()
     }
 }
 
@@ -280,4 +293,10 @@ fn prompts(suspect: &Inputs) -> BTreeMap<u32, String> {
         names.entry(number).or_insert_with(|| name.clone());
     }
     names
+}
+
+fn domains(suspect: &Inputs) -> BTreeMap<u32, String> {
+    let numbered = sources(&suspect.items).into_iter().zip(&suspect.items);
+    let named = numbered.filter_map(|(number, item)| Some((number, item.domain.clone()?)));
+    named.collect()
 }

@@ -133,19 +133,19 @@ fn numbers_that_contradict_each_other_are_not_shown() {
         ("counts", |file| file.report.suspect.counts.tokens += 1),
         ("closed-cells", |file| file.report.findings[0].test.sum += 1),
         ("suspect.test", |file| {
-            file.report.suspect.test.p = LnP::from_ln(-50.0)
+            file.report.suspect.test.p = LnP::from_ln(-50.0);
         }),
         ("adjusted", |file| {
-            file.report.findings[0].adjusted = LnP::from_ln(-50.0)
+            file.report.findings[0].adjusted = LnP::from_ln(-50.0);
         }),
         ("rank", |file| {
-            file.report.findings[1].decoys.as_mut().unwrap().rank += 1
+            file.report.findings[1].decoys.as_mut().unwrap().rank += 1;
         }),
         ("decoys.z", |file| {
             file.report.findings[1].decoys.as_mut().unwrap().z.pop();
         }),
         ("contributions.prompts", |file| {
-            file.contributions.prompts[0].sum += 1
+            file.contributions.prompts[0].sum += 1;
         }),
     ];
     for (word, change) in changes {
