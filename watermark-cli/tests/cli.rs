@@ -7,6 +7,8 @@ use std::process::{Command, Output};
 mod distill;
 #[path = "cli/plan.rs"]
 mod plan;
+#[path = "cli/report.rs"]
+mod report;
 
 struct Bench(tempfile::TempDir);
 

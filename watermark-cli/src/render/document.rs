@@ -35,12 +35,21 @@ pub(crate) enum Block {
     Timeline(Vec<(String, String)>),
 }
 
-/// A table; numbers stand to the right.
+/// What a column holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Column {
+    Text,
+    /// Stands to the right.
+    Number,
+    /// Digests and names of files, which may be broken anywhere.
+    Code,
+}
+
+/// A table.
 #[derive(Default)]
 pub(crate) struct Table {
     pub(crate) caption: String,
-    /// Heading, and whether the column has numbers.
-    pub(crate) head: Vec<(&'static str, bool)>,
+    pub(crate) head: Vec<(&'static str, Column)>,
     pub(crate) rows: Vec<Vec<String>>,
 }
 
@@ -58,7 +67,7 @@ pub(crate) struct Figure {
 }
 
 impl Table {
-    fn new(caption: impl Into<String>, head: &[(&'static str, bool)]) -> Self {
+    fn new(caption: impl Into<String>, head: &[(&'static str, Column)]) -> Self {
         Self {
             caption: caption.into(),
             head: head.to_vec(),

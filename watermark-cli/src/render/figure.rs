@@ -87,7 +87,7 @@ pub(crate) fn themed(svg: &str, id: &str, size: Size, title: &str, description: 
             .replace('>', "&gt;")
     };
     let mut out = format!(
-        "<svg class=\"{name}\" viewBox=\"0 0 {width} {height}\" role=\"img\" aria-labelledby=\"{id}-{name}-t {id}-{name}-d\" xmlns=\"http://www.w3.org/2000/svg\">\n<title id=\"{id}-{name}-t\">{}</title>\n<desc id=\"{id}-{name}-d\">{}</desc>{body}",
+        "<svg class=\"{name}\" viewBox=\"0 0 {width} {height}\" role=\"img\" aria-labelledby=\"{id}-{name}-t {id}-{name}-d\">\n<title id=\"{id}-{name}-t\">{}</title>\n<desc id=\"{id}-{name}-d\">{}</desc>{body}",
         escape(title),
         escape(description)
     );
@@ -133,7 +133,7 @@ pub(crate) fn by_cells(file: &ReportFile, size: Size) -> Result<String, FigureEr
             .axis_desc_style(text(FONT))
             .x_desc("scored cells")
             .y_desc("log10 p")
-            .x_labels(size.ticks())
+            .x_labels(3 * size.ticks())
             .y_labels(6)
             .x_label_formatter(&|cells| round_label(*cells, size))
             .y_label_formatter(&|p| format!("{p:.0}").replace("-0", "0"))

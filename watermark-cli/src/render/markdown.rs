@@ -1,6 +1,6 @@
 //! A report as Markdown (CommonMark with tables).
 
-use super::document::{Block, Document, Table};
+use super::document::{Block, Column, Document, Table};
 
 /// The whole document.
 pub(crate) fn page(document: &Document) -> String {
@@ -48,7 +48,10 @@ fn table(table: &Table) -> String {
     let mut out = format!("{}:\n\n", line(&table.caption));
     let row = |cells: Vec<String>| format!("| {} |\n", cells.join(" | "));
     out += &row(table.head.iter().map(|(name, _)| line(name)).collect());
-    let rule = |&(_, number): &(&str, bool)| if number { "---:" } else { "---" }.to_owned();
+    let rule = |&(_, column): &(&str, Column)| match column {
+        Column::Number => "---:".to_owned(),
+        Column::Text | Column::Code => "---".to_owned(),
+    };
     out += &row(table.head.iter().map(rule).collect());
     for cells in &table.rows {
         out += &row(cells.iter().map(|cell| line(cell)).collect());
@@ -82,7 +85,7 @@ mod tests {
         assert_eq!(line("a|b\n<c> *d*"), "a\\|b \\<c\\> \\*d\\*");
         let table = Table {
             caption: "t".into(),
-            head: vec![("x", false), ("y", true)],
+            head: vec![("x", Column::Text), ("y", Column::Number)],
             rows: vec![vec!["a | b".into(), "1".into()]],
         };
         assert_eq!(

@@ -5,6 +5,7 @@ use watermark_core::report::contribution::Contribution;
 use watermark_core::report::file::ReportFile;
 
 use super::super::figure::{self, FigureError};
+use super::Column::{Code, Number, Text};
 use super::{Block, Section, Table, drawing};
 
 /// Rows of a table of prompts.
@@ -19,10 +20,7 @@ pub(super) fn warnings(report: &Report) -> Section {
     } else {
         let mut table = Table::new(
             "What must be known beside the numbers",
-            &[
-                ("what it means for the result", false),
-                ("what to do", false),
-            ],
+            &[("what it means for the result", Text), ("what to do", Text)],
         );
         for warning in &report.warnings {
             table.row([warning.meaning(), warning.remedy().to_owned()]);
@@ -138,12 +136,12 @@ pub(super) fn unused_keys(file: &ReportFile) -> Result<Section, FigureError> {
         let mut table = Table::new(
             "Unused keys by test",
             &[
-                ("test", false),
-                ("rank", true),
-                ("p of the rank", true),
-                ("mean z", true),
-                ("s.d. of z", true),
-                ("uniform: p", true),
+                ("test", Text),
+                ("rank", Number),
+                ("p of the rank", Number),
+                ("mean z", Number),
+                ("s.d. of z", Number),
+                ("uniform: p", Number),
             ],
         );
         for (finding, decoys) in with.filter_map(|f| Some((f, f.decoys.as_ref()?))) {
@@ -172,11 +170,7 @@ pub(super) fn controls(file: &ReportFile) -> Section {
     let report = &file.report;
     let mut table = Table::new(
         "Controls",
-        &[
-            ("control", false),
-            ("what it asks", false),
-            ("result", false),
-        ],
+        &[("control", Text), ("what it asks", Text), ("result", Text)],
     );
     let test = |test: &watermark_core::detect::Test| {
         format!("p = {}, z {:+.2}, {} cells", test.p, test.z, test.n_scored)
@@ -386,13 +380,13 @@ fn table(caption: String, parts: &[&Contribution]) -> Table {
     let mut table = Table::new(
         caption,
         &[
-            ("part", false),
-            ("tokens", true),
-            ("cells", true),
-            ("score", true),
-            ("expected", true),
-            ("z", true),
-            ("p without", true),
+            ("part", Code),
+            ("tokens", Number),
+            ("cells", Number),
+            ("score", Number),
+            ("expected", Number),
+            ("z", Number),
+            ("p without", Number),
         ],
     );
     for part in parts {

@@ -3,6 +3,7 @@
 use watermark_core::report::CommitmentCheck;
 use watermark_core::report::file::ReportFile;
 
+use super::Column::{Code, Number, Text};
 use super::{Block, Section, Table};
 
 pub(super) fn materials(file: &ReportFile) -> Section {
@@ -10,10 +11,10 @@ pub(super) fn materials(file: &ReportFile) -> Section {
     let mut files = Table::new(
         "Files",
         &[
-            ("as", false),
-            ("name", false),
-            ("bytes", true),
-            ("SHA-256", false),
+            ("as", Text),
+            ("name", Code),
+            ("bytes", Number),
+            ("SHA-256", Code),
         ],
     );
     for material in &materials.files {
@@ -25,7 +26,7 @@ pub(super) fn materials(file: &ReportFile) -> Section {
     }
     let mut read = Table::new(
         "What was found in them",
-        &[("input", false), ("what", false), ("number", true)],
+        &[("input", Text), ("what", Text), ("number", Number)],
     );
     for (input, numbers) in &materials.read {
         for (what, number) in numbers {
@@ -34,7 +35,7 @@ pub(super) fn materials(file: &ReportFile) -> Section {
     }
     let configuration = &file.configuration;
     let report = &file.report;
-    let mut setting = Table::new("Configuration", &[("setting", false), ("value", false)]);
+    let mut setting = Table::new("Configuration", &[("setting", Text), ("value", Code)]);
     setting.row([
         "alpha".to_owned(),
         format!("{:e}", configuration.policy.alpha),

@@ -5,6 +5,7 @@ use watermark_core::distill::{BettingId, Finding};
 use watermark_core::report::Report;
 use watermark_core::stats::weighted::TailMethod;
 
+use super::Column::{Number, Text};
 use super::{Block, Section, Table};
 
 pub(super) fn all(report: &Report) -> Section {
@@ -40,16 +41,16 @@ fn findings(caption: &str, findings: &[Finding]) -> Block {
     let mut table = Table::new(
         caption,
         &[
-            ("test", false),
-            ("p", true),
-            ("adjusted p", true),
-            ("z", true),
-            ("cells", true),
-            ("mean score", true),
-            ("by chance", true),
-            ("rank among unused keys", true),
-            ("control p", true),
-            ("p is", false),
+            ("test", Text),
+            ("p", Number),
+            ("adjusted p", Number),
+            ("z", Number),
+            ("cells", Number),
+            ("mean score", Number),
+            ("by chance", Number),
+            ("rank among unused keys", Number),
+            ("control p", Number),
+            ("p is", Text),
         ],
     );
     for finding in findings {
@@ -87,7 +88,7 @@ fn bets(report: &Report) -> Vec<Block> {
     }
     let mut table = Table::new(
         "E-values: 1 on average at most under independence",
-        &[("of", false), ("e-value", true), ("cells", true)],
+        &[("of", Text), ("e-value", Number), ("cells", Number)],
     );
     for bet in &report.bets {
         let of = match bet.id {

@@ -27,6 +27,8 @@ pub(crate) fn page(mark: &Mark, answers: &[(&str, Explanation)]) -> String {
 /// [`STYLE`](super::STYLE).
 pub(crate) fn fragment(explanation: &Explanation) -> Markup {
     let count = |status| explanation.count(status);
+    let strengths = || explanation.tokens.iter().filter_map(|token| token.strength);
+    let has = |strength| strengths().any(|other| other == strength);
     html! {
         p {
             (explanation.tokens.len()) " tokens, " (count(Status::Scored)) " scored: mean score "
@@ -36,9 +38,10 @@ pub(crate) fn fragment(explanation: &Explanation) -> Markup {
             (count(Status::PartialContext)) " have no whole window before them."
         }
         p .legend {
-            span .t.ff { "far above" } " "
-            span .t.f { "above" } " "
-            span .t.b { "below" } " chance, "
+            "Scores: "
+            @if has(Strength::FarAbove) { span .t.ff { "far above chance" } ", " }
+            @if has(Strength::Above) { span .t.f { "above chance" } ", " }
+            @if has(Strength::Below) { span .t.b { "below chance" } ", " }
             span .t.n { "not scored" } "."
             " In unmarked text, too, many tokens are above chance."
         }
@@ -122,7 +125,8 @@ mod tests {
         let scored = explanation.count(Status::Scored);
         let page = page(&mark, &[("<b>", explanation)]);
         assert!(!page.contains("<script") && page.contains("&lt;b&gt;"));
-        assert_eq!(page.matches("class=\"t ").count(), hostile.len() + 4);
+        let tokens = page.split_once("class=\"tokens\"").unwrap().1;
+        assert_eq!(tokens.matches("class=\"t ").count(), hostile.len());
         assert!(page.contains(&format!("{scored} scored")));
         assert!(page.contains(&mark.key_id().to_string()));
     }

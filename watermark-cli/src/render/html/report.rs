@@ -3,7 +3,7 @@
 use maud::{Markup, html};
 
 use super::scrolling;
-use crate::render::document::{Block, Document, Figure, Table};
+use crate::render::document::{Block, Column, Document, Figure, Table};
 
 /// The page of a document.
 pub(crate) fn page(document: &Document) -> String {
@@ -49,13 +49,17 @@ fn block(block: &Block) -> Markup {
 }
 
 fn table(table: &Table) -> Markup {
-    let number = |index: usize| table.head[index].1.then_some("num");
+    let class = |index: usize| match table.head[index].1 {
+        Column::Text => None,
+        Column::Number => Some("num"),
+        Column::Code => Some("code"),
+    };
     html! {
         table {
             caption { (table.caption) }
             thead { tr {
                 @for (index, (name, _)) in table.head.iter().enumerate() {
-                    th scope="col" class=[number(index)] { (name) }
+                    th scope="col" class=[class(index)] { (name) }
                 }
             } }
             tbody {
@@ -63,9 +67,9 @@ fn table(table: &Table) -> Markup {
                     tr {
                         @for (index, cell) in row.iter().enumerate() {
                             @if index == 0 {
-                                th scope="row" class=[number(index)] { (cell) }
+                                th scope="row" class=[class(index)] { (cell) }
                             } @else {
-                                td class=[number(index)] { (cell) }
+                                td class=[class(index)] { (cell) }
                             }
                         }
                     }
