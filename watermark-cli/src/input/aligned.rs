@@ -106,6 +106,7 @@ mod tests {
 
     fn items(answers: &[&[&[u32]]]) -> Vec<Item> {
         let item = |segments: &&[&[u32]]| Item {
+            label: None,
             domain: None,
             name: String::new(),
             contexts: Vec::new(),

@@ -25,7 +25,8 @@ pub(super) struct Reader<'t> {
     waiting: Vec<(usize, String)>,
     /// The first failed request and why it failed.
     failed: Option<String>,
-    /// The domain of the present record.
+    /// Label and domain of the present record.
+    label: Option<String>,
     domain: Option<String>,
     /// The filter under which each document of the present file was read.
     documents: HashMap<String, String>,
@@ -41,6 +42,7 @@ impl<'t> Reader<'t> {
             requests: HashMap::new(),
             waiting: Vec::new(),
             failed: None,
+            label: None,
             domain: None,
             documents: HashMap::new(),
         }
@@ -49,7 +51,7 @@ impl<'t> Reader<'t> {
     /// Reads one file.
     pub(super) fn file(&mut self, path: &Path, form: InputForm) -> Result<(), InputError> {
         self.documents.clear();
-        self.domain = None;
+        (self.label, self.domain) = (None, None);
         let by_name = || match path.extension().and_then(|extension| extension.to_str()) {
             Some("jsonl") => InputForm::Jsonl,
             Some("parquet") => InputForm::Parquet,
@@ -103,7 +105,7 @@ impl<'t> Reader<'t> {
 
     fn take(&mut self, path: &Path, place: Place, record: &Object) -> Result<(), String> {
         let name = format!("{}:{}", path.display(), place.number());
-        self.domain = records::domain(record);
+        (self.label, self.domain) = (records::label(record), records::domain(record));
         if self.requests_only || batch::is_request(record) && !batch::is_response(record) {
             let contexts = batch::request(record, self.tokenizer)?;
             let id = batch::custom_id(record)?;
@@ -172,6 +174,7 @@ impl<'t> Reader<'t> {
             source: source(&answer.contexts).or(answer.name),
             contexts: answer.contexts,
             segments,
+            label: self.label.clone(),
             domain: self.domain.clone(),
         });
     }

@@ -28,6 +28,8 @@ pub(super) const SESSION: &str = "session";
 /// The fields that name a prompt.
 pub(super) const NAMES: [&str; 2] = ["custom_id", "doc_id"];
 
+/// The fields that name a record.
+const LABELS: [&str; 3] = ["custom_id", "id", "doc_id"];
 /// The fields that name a prompt's kind.
 const DOMAINS: [&str; 2] = ["domain", "set"];
 /// The fields whose values may start with it.
@@ -94,6 +96,15 @@ pub(super) fn read(record: &Object, tokenizer: &dyn Tokenizer) -> Result<Answer,
         segments,
         from_ids,
         name,
+    })
+}
+
+/// What a record calls itself.
+pub(super) fn label(record: &Object) -> Option<String> {
+    let (_, id) = first(record, &LABELS)?;
+    Some(match id {
+        Value::String(text) => text.clone(),
+        other => other.to_string(),
     })
 }
 

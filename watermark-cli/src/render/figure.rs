@@ -59,7 +59,8 @@ const NAMES: [(RGBColor, &str); 6] = [
     (CONTROL, "control"),
     (BAND, "band"),
 ];
-const FONT: u32 = 13;
+/// As plotters counts it: 1.24 of a pixel.
+const FONT: u32 = 16;
 
 type Drawn = Result<(), Box<dyn std::error::Error>>;
 type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
@@ -121,11 +122,12 @@ pub(crate) fn by_cells(file: &ReportFile, size: Size) -> Result<String, FigureEr
         let mut chart = ChartBuilder::on(area)
             .margin(8)
             .margin_right(16)
-            .x_label_area_size(42)
-            .y_label_area_size(52)
+            .x_label_area_size(48)
+            .y_label_area_size(58)
             .build_cartesian_2d((first..last).log_scale(), -lowest * 0.04..lowest * 1.05)?;
         chart
             .configure_mesh()
+            .disable_x_mesh()
             .light_line_style(TRANSPARENT)
             .bold_line_style(RULE)
             .axis_style(MUTED)
@@ -133,7 +135,7 @@ pub(crate) fn by_cells(file: &ReportFile, size: Size) -> Result<String, FigureEr
             .axis_desc_style(text(FONT))
             .x_desc("scored cells")
             .y_desc("log10 p")
-            .x_labels(3 * size.ticks())
+            .x_labels(size.ticks() + 2)
             .y_labels(6)
             .x_label_formatter(&|cells| round_label(*cells, size))
             .y_label_formatter(&|p| format!("{p:.0}").replace("-0", "0"))
@@ -226,8 +228,8 @@ pub(crate) fn histogram(
         let mut chart = ChartBuilder::on(area)
             .margin(8)
             .margin_right(16)
-            .x_label_area_size(42)
-            .y_label_area_size(52)
+            .x_label_area_size(48)
+            .y_label_area_size(58)
             .build_cartesian_2d(low..high, 0.0..top)?;
         chart
             .configure_mesh()
@@ -292,8 +294,8 @@ pub(crate) fn quantiles(p: &[LnP], size: Size) -> Result<String, FigureError> {
         let mut chart = ChartBuilder::on(area)
             .margin(8)
             .margin_right(16)
-            .x_label_area_size(42)
-            .y_label_area_size(52)
+            .x_label_area_size(48)
+            .y_label_area_size(58)
             .build_cartesian_2d(0.0..most, 0.0..most)?;
         chart
             .configure_mesh()
@@ -344,8 +346,8 @@ pub(crate) fn effect(file: &ReportFile, size: Size) -> Result<String, FigureErro
         let mut chart = ChartBuilder::on(area)
             .margin(8)
             .margin_right(16)
-            .x_label_area_size(if curve.is_some() { 42 } else { 8 })
-            .y_label_area_size(64)
+            .x_label_area_size(if curve.is_some() { 48 } else { 8 })
+            .y_label_area_size(76)
             .build_cartesian_2d(x_range, range)?;
         let mut mesh = chart.configure_mesh();
         mesh.light_line_style(TRANSPARENT)

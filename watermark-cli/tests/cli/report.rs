@@ -161,29 +161,42 @@ fn agreed_words_alone() {
         }
     }
     let key = std::fs::read_to_string(bench.path("m.key")).unwrap();
+    let banned = [
+        "proves",
+        "proven",
+        "stolen",
+        "theft",
+        "guilty",
+        "certain",
+        "100 %",
+        "100%",
+        "probability that the model was trained",
+        key.trim(),
+    ];
     for output in &outputs {
+        // A page's style is for no reader.
+        let output = match output.split_once("<style>") {
+            Some((head, rest)) => format!("{head}{}", rest.split_once("</style>").unwrap().1),
+            None => output.clone(),
+        };
         let lower = output.to_lowercase();
-        for word in [
-            "proves",
-            "proven",
-            "stolen",
-            "theft",
-            "guilty",
-            "certain",
-            "100 %",
-            "100%",
-            "p = 0 ",
-            "p = 0.0 ",
-            "p = 0,",
-            "p = 0;",
-            "p = 0.\n",
-            "probability that the model was trained",
-            key.trim(),
-        ] {
+        for word in banned {
             if let Some(at) = lower.find(&word.to_lowercase()) {
                 let near: String = lower[at.saturating_sub(60)..].chars().take(120).collect();
                 panic!("`{word}` in: {near}");
             }
+        }
+        for (at, _) in lower.match_indices("p = ") {
+            let number: String = lower[at + 4..]
+                .chars()
+                .take_while(|letter| letter.is_ascii_digit() || ".e-^".contains(*letter))
+                .collect();
+            let number = number.trim_end_matches('.');
+            let positive = |number: &str| number.parse::<f64>().is_ok_and(|p| p > 0.0);
+            assert!(
+                number.starts_with("10^-") || positive(number),
+                "p = {number}"
+            );
         }
     }
 }
@@ -226,7 +239,37 @@ fn verdicts_in_full() {
             short.contains("No test has as many as 50 scored cells."),
             "{form}"
         );
-        assert!(!short.contains("p = 0"), "{form}");
+    }
+}
+
+/// Under a sealed plan and a commitment that was checked to its root.
+#[test]
+fn a_sealed_plan_is_named() {
+    let bench = bench();
+    let mut file = json(&bench, "marked.json");
+    file["report"]["plan"] = json!({
+        "id": "case 7", "digest": "ab".repeat(32), "sealedAt": "2026-10-01T00:00:00Z",
+        "tests": ["closed-cells"], "primary": "closed-cells",
+        "plannedAnswers": 12, "answers": 12, "answersToPrompts": 12,
+    });
+    file["report"]["commitment"] =
+        json!({"root": "cd".repeat(32), "digest": "ef".repeat(32), "checked": "root"});
+    bench.write("sealed.json", file.to_string().as_bytes());
+    let id = file["report"]["key"]["id"].as_str().unwrap();
+    for form in ["html", "md"] {
+        let page = text(bench.run(&format!("report {form} sealed.json")));
+        for words in [
+            "under the plan sealed 2026-10-01T00:00:00Z".to_owned(),
+            format!(
+                "Under the plan sealed 2026-10-01T00:00:00Z, independence of these outputs from sealed key {id} is rejected"
+            ),
+            "rank 1 of 61 among the sealed unused keys".to_owned(),
+            "The plan case 7 is sealed, by the sealer".to_owned(),
+            "its root was computed again from the master key".to_owned(),
+        ] {
+            assert!(page.contains(&words), "{form}: {words}");
+        }
+        assert!(!page.contains("no sealed plan"));
     }
 }
 

@@ -1,6 +1,6 @@
 //! The files of a distillation test, read and put together.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
@@ -285,12 +285,17 @@ fn warnings(mark: &Mark, suspect: &Inputs, logs: Option<Counts>) -> Vec<Warning>
     .collect()
 }
 
+/// What each prompt is called: by the first of its records, unless another prompt has that name.
 fn prompts(suspect: &Inputs) -> BTreeMap<u32, String> {
     let numbered = sources(&suspect.items).into_iter().zip(&suspect.items);
     let mut names = BTreeMap::new();
+    let mut taken = HashSet::new();
     for (number, item) in numbered {
-        let name = item.source.as_ref().unwrap_or(&item.name);
-        names.entry(number).or_insert_with(|| name.clone());
+        names.entry(number).or_insert_with(|| {
+            let label = item.label.as_ref();
+            let free = label.filter(|&label| taken.insert(label.clone()));
+            free.or(item.source.as_ref()).unwrap_or(&item.name).clone()
+        });
     }
     names
 }

@@ -24,14 +24,13 @@ pub(super) fn materials(file: &ReportFile) -> Section {
         };
         files.row([material.role.clone(), material.name.clone(), bytes, sha256]);
     }
-    let mut read = Table::new(
-        "What was found in them",
-        &[("input", Text), ("what", Text), ("number", Number)],
-    );
+    let mut read = Table::new("What was found in them", &[("input", Text), ("what", Text)]);
     for (input, numbers) in &materials.read {
-        for (what, number) in numbers {
-            read.row([input.clone(), words(what), number.to_string()]);
-        }
+        let numbers = numbers.iter();
+        let numbers: Vec<_> = numbers
+            .map(|(what, n)| format!("{}: {n}", words(what)))
+            .collect();
+        read.row([words(input), numbers.join(", ")]);
     }
     let configuration = &file.configuration;
     let report = &file.report;
