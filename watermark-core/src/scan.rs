@@ -35,8 +35,10 @@ use crate::window::Exhibit;
 /// Starts of windows of one length are this share of it apart.
 const SHIFTS: usize = 8;
 
-/// The coins of a text at their first occurrences. They do not depend on a key, but for marks of which several
-/// cells share a coin.
+/// The coins of a text at their first occurrences.
+///
+/// They do not depend on a key, but for marks of which several cells share a coin: there, which cells share one is decided by an
+/// independent part of the key ([`Scores::weigh`](crate::cells::Scores::weigh)), so given these the coins are as under the null law.
 #[derive(Clone, Debug)]
 pub struct Sequence {
     exhibit: Exhibit,
@@ -51,11 +53,10 @@ impl Sequence {
     pub fn new(context_width: usize, contexts: &[Vec<u32>], segments: &[Vec<u32>]) -> Self {
         let mut exhibit = Exhibit::new(context_width);
         contexts.iter().for_each(|context| exhibit.exclude(context));
+        segments.iter().for_each(|segment| exhibit.push(segment));
         let (mut places, mut counted) = (Vec::new(), Vec::new());
         let mut before = 0;
-        for segment in segments {
-            exhibit.push(segment);
-            let (_, indices) = exhibit.stretches().last().expect("just pushed");
+        for (segment, (_, indices)) in segments.iter().zip(exhibit.stretches()) {
             let mut indices = indices.iter();
             for (at, cell) in segment.windows(context_width + 1).enumerate() {
                 if exhibit.excludes_cell(cell) {
