@@ -6,12 +6,14 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 mod distill;
 mod explain;
+mod key;
 mod plan;
 mod report;
 
 pub(crate) use distill::{Distill, OpenArgs};
 pub(crate) use explain::{Explain, ExplainFormat};
-pub(crate) use plan::{Plan, Power};
+pub(crate) use key::{Commit, Inspect, Key, KeyArgs, KeySource, Open, RecipeArgs, Rotate};
+pub(crate) use plan::{ApiArg, ControlArg, LooksArg, New, Plan, Power};
 pub(crate) use report::{Report, ReportArgs};
 
 /// Mark a language model's outputs, and test who was trained on them.
@@ -26,7 +28,7 @@ pub(crate) struct Cli {
 pub(crate) enum Command {
     /// The whole loop on the embedded model: mark, train two students, test both.
     Demo(Demo),
-    /// Make and look at keys.
+    /// Make keys, look at them, commit to them before their first use, open and rotate them.
     #[command(subcommand)]
     Key(Key),
     /// Write marked text with a language model.
@@ -36,7 +38,7 @@ pub(crate) enum Command {
     /// Was a suspect model trained on marked text? Tests its generations, and its weights where they
     /// can be read.
     Distill(Box<Distill>),
-    /// What a test will need, before anything is collected.
+    /// What will be tested, before anything is collected: how much it needs, and the plan, sealed.
     #[command(subcommand)]
     Plan(Plan),
     /// A report of `distill` as a page, as Markdown, or checked.
@@ -55,20 +57,6 @@ pub(crate) enum Format {
     Json,
     /// One JSON object a line.
     Jsonl,
-}
-
-/// Which key.
-#[derive(Args)]
-pub(crate) struct KeyArgs {
-    /// Key file, mode 0600; `-` reads standard input.
-    #[arg(long, value_name = "PATH|-")]
-    pub(crate) key_file: PathBuf,
-    /// Epoch of a master key [default: e1].
-    #[arg(long)]
-    pub(crate) epoch: Option<String>,
-    /// Slot of a master key, 0 to 32 [default: 0].
-    #[arg(long)]
-    pub(crate) slot: Option<u32>,
 }
 
 /// Which mark and vocabulary.
@@ -115,29 +103,6 @@ pub(crate) struct Demo {
     /// How the result is printed.
     #[arg(long, value_enum, default_value_t = Format::Human)]
     pub(crate) format: Format,
-}
-
-#[derive(Subcommand)]
-pub(crate) enum Key {
-    /// Make a master key in a new file.
-    New {
-        /// The file; it must not exist.
-        #[arg(long)]
-        out: PathBuf,
-    },
-    /// Name a key file's key, without showing it.
-    Inspect {
-        /// The key file; `-` reads standard input.
-        key_file: PathBuf,
-    },
-    /// Export one slot's key for a server that must not hold the master key.
-    Slot {
-        #[command(flatten)]
-        key: KeyArgs,
-        /// The file; it must not exist.
-        #[arg(long)]
-        out: PathBuf,
-    },
 }
 
 #[derive(Args)]

@@ -17,6 +17,8 @@ mod report;
 
 pub(crate) use detect::windows::Scanned;
 
+pub(crate) use distill::UnderPlan;
+
 /// Runs the command that was asked for.
 pub(crate) fn run(cli: Cli) -> Result<ExitCode, CliError> {
     match cli.command {

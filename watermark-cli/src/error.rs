@@ -7,6 +7,9 @@ use watermark_core::battery::Mismatch;
 use watermark_core::candidates::SamplingError;
 use watermark_core::distill::DistillError;
 use watermark_core::effect::DoseError;
+use watermark_core::evidence::commitment::{CommitmentError, OpeningError};
+use watermark_core::evidence::epochs::EpochsError;
+use watermark_core::evidence::plan::{PlanError, PromptError};
 use watermark_core::key::{EpochError, KeyFileError};
 use watermark_core::profile::ProfileError;
 use watermark_core::reading::ReadingError;
@@ -25,6 +28,38 @@ use crate::render::figure::FigureError;
 pub(crate) enum CliError {
     #[error(transparent)]
     Key(#[from] KeyFileError),
+    #[error("key command `{program}` {what}")]
+    KeyCommand { program: String, what: String },
+    #[error(
+        "{option} takes {wanted}, not the key itself, which other processes and the shell's history have now: rotate the key"
+    )]
+    KeyInArgument {
+        option: &'static str,
+        wanted: &'static str,
+    },
+    #[error("{0} needs the master key; the key file holds one slot")]
+    NeedsMaster(&'static str),
+    #[error("{}: {source}", path.display())]
+    Commitment {
+        path: PathBuf,
+        source: CommitmentError,
+    },
+    #[error("{}: {source}", path.display())]
+    Opening { path: PathBuf, source: OpeningError },
+    #[error(
+        "slot {slot} is not opened: epoch {epoch} is in use, or not known to be out of use; give --epochs with a file that says so (`key rotate` writes it), or type out --i-know-this-lets-anyone-forge-slot"
+    )]
+    EpochInUse { epoch: String, slot: u32 },
+    #[error("{}: {source}", path.display())]
+    Epochs { path: PathBuf, source: EpochsError },
+    #[error("{} exists already, and is not overwritten: choose another name", .0.display())]
+    FileExists(PathBuf),
+    #[error("{}: {source}", path.display())]
+    Plan { path: PathBuf, source: PlanError },
+    #[error("{}: {source}", path.display())]
+    Prompts { path: PathBuf, source: PromptError },
+    #[error("under the plan: {0}")]
+    UnderPlan(#[from] crate::command::UnderPlan),
     #[error(transparent)]
     Epoch(#[from] EpochError),
     #[error("slot {0} is a sealed decoy; slots 0 to 32 may mark text")]
@@ -103,9 +138,38 @@ pub(crate) enum CliError {
 }
 
 impl CliError {
-    /// 2 for usage, 3 for a failed verification, 4 for invalid data, 1 for the rest.
+    /// 2 for usage, 3 for a verification that failed, 4 for invalid data, 1 for the rest.
     pub(crate) fn exit_code(&self) -> u8 {
         match self {
+            Self::Commitment { source, .. } if source.is_verification() => 3,
+            Self::Opening { source, .. } if source.is_verification() => 3,
+            Self::Plan {
+                source: PlanError::Digest { .. },
+                ..
+            }
+            | Self::Prompts {
+                source: PromptError::Changed { .. },
+                ..
+            } => 3,
+            Self::UnderPlan(error) => error.exit_code(),
+            Self::Commitment {
+                source: CommitmentError::NoSlot(_),
+                ..
+            }
+            | Self::Epochs {
+                source: EpochsError::Used(_) | EpochsError::NotCurrent(_),
+                ..
+            }
+            | Self::KeyInArgument { .. }
+            | Self::NeedsMaster(_)
+            | Self::EpochInUse { .. }
+            | Self::FileExists(_) => 2,
+            Self::Commitment { .. }
+            | Self::Opening { .. }
+            | Self::Epochs { .. }
+            | Self::Plan { .. }
+            | Self::Prompts { .. } => 4,
+            Self::KeyCommand { .. } => 1,
             Self::Usage(_)
             | Self::UnknownProfile { .. }
             | Self::Epoch(_)

@@ -17,6 +17,7 @@
 //! tokens that were sampled. Failed requests of a batch, and a sample that stands again under
 //! another filter, are counted and skipped.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -193,6 +194,26 @@ fn error(path: &Path, place: Place, message: String) -> InputError {
         place,
         message,
     }
+}
+
+/// The names that answers to the prompts of a file have: of every line's `prompt` or `messages`.
+pub(crate) fn prompt_sources(
+    path: &Path,
+    tokenizer: &dyn Tokenizer,
+) -> Result<BTreeSet<String>, InputError> {
+    let text = read_text(path)?;
+    let mut found = BTreeSet::new();
+    for (number, object) in objects(&text) {
+        let error = |message| error(path, Place::Line(number), message);
+        let object = object.map_err(error)?;
+        for field in ["messages", "prompt"] {
+            if let Some(value) = fields::get(&object, field) {
+                let contexts = fields::sequences(field, value, tokenizer).map_err(error)?;
+                found.extend(reader::source(&contexts));
+            }
+        }
+    }
+    Ok(found)
 }
 
 /// The text of a file; `-` is standard input.

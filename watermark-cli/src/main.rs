@@ -1,8 +1,8 @@
 //! `watermark`: mark a model's outputs, and test who was trained on them.
 //!
 //! Standard output is data, standard error is talk. Exit codes: 0 ran to completion, whatever
-//! the verdict; 1 runtime error; 2 usage; 3 a verification failed; 4 invalid data; with `--exit-verdict`, 10 rejected,
-//! 11 not rejected, 12 insufficient evidence.
+//! the verdict; 1 runtime error; 2 usage; 3 a verification failed; 4 invalid data; with
+//! `--exit-verdict`, 10 rejected, 11 not rejected, 12 insufficient evidence.
 
 use std::process::ExitCode;
 
@@ -12,6 +12,7 @@ mod cli;
 mod command;
 mod error;
 mod input;
+mod keysource;
 mod mark;
 mod render;
 
@@ -20,7 +21,7 @@ fn main() -> ExitCode {
     match command::run(cli) {
         Ok(code) => code,
         Err(error) => {
-            eprintln!("error: {error}");
+            eprintln!("error: {}", keysource::redacted(&error.to_string()));
             ExitCode::from(error.exit_code())
         }
     }

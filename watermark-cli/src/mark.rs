@@ -2,31 +2,26 @@
 
 use std::path::Path;
 
-use watermark_core::key::{ACTIVE_SLOTS, Epoch, SecretKey, SlotKey, read_key_file, read_key_from};
+use watermark_core::key::{ACTIVE_SLOTS, Epoch, Exposure, MasterKey, SLOTS, SecretKey, SlotKey};
 use watermark_core::profile::{Mark, Profile};
 use watermark_core::text::HfTokenizer;
 
 use crate::cli::{KeyArgs, MarkArgs};
 use crate::error::CliError;
+use crate::keysource::Found;
 
 /// A key as asked for: one slot, and the master where there is one.
 pub(crate) struct Keys {
     pub(crate) slot: SlotKey,
-    pub(crate) master: Option<watermark_core::key::MasterKey>,
-}
-
-/// Reads a key file; `-` is standard input.
-pub(crate) fn read_key(path: &Path) -> Result<SecretKey, CliError> {
-    Ok(if path == Path::new("-") {
-        read_key_from(std::io::stdin(), Path::new("standard input"))?
-    } else {
-        read_key_file(path)?
-    })
+    pub(crate) master: Option<MasterKey>,
+    /// Who else could read the key file.
+    pub(crate) exposure: Option<Exposure>,
 }
 
 impl KeyArgs {
     pub(crate) fn read(&self) -> Result<Keys, CliError> {
-        match read_key(&self.key_file)? {
+        let Found { key, exposure } = self.source.read()?;
+        match key {
             SecretKey::Master(master) => {
                 let epoch = Epoch::new(self.epoch.as_deref().unwrap_or("e1"))?;
                 let index = self.slot.unwrap_or(0);
@@ -36,6 +31,7 @@ impl KeyArgs {
                 Ok(Keys {
                     slot: master.slot(&epoch, index),
                     master: Some(master),
+                    exposure,
                 })
             }
             SecretKey::Slot(slot) => {
@@ -49,7 +45,11 @@ impl KeyArgs {
                         held: format!("{}/{}", label.epoch, label.index),
                     });
                 }
-                Ok(Keys { slot, master: None })
+                Ok(Keys {
+                    slot,
+                    master: None,
+                    exposure,
+                })
             }
         }
     }
@@ -88,6 +88,29 @@ pub(crate) struct Context {
     pub(crate) keys: Keys,
     pub(crate) mark: Mark,
     pub(crate) tokenizer: HfTokenizer,
+}
+
+impl Context {
+    /// The profile under so many keys that nobody used.
+    pub(crate) fn decoys(&self, count: usize) -> Result<Vec<Mark>, CliError> {
+        if count > (SLOTS - ACTIVE_SLOTS) as usize {
+            return Err(CliError::TooManyDecoys { asked: count });
+        }
+        let profile = self.mark.profile();
+        match (&self.keys.master, count) {
+            (_, 0) => Ok(Vec::new()),
+            (None, _) => Err(CliError::DecoysNeedMaster),
+            (Some(master), count) => master
+                .decoys(&self.keys.slot.label().epoch)
+                .take(count)
+                .map(|slot| profile.bind(&slot))
+                .collect::<Result<_, _>>()
+                .map_err(|source| CliError::Profile {
+                    name: profile.id.clone(),
+                    source,
+                }),
+        }
+    }
 }
 
 impl MarkArgs {

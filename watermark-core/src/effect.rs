@@ -242,8 +242,8 @@ impl DoseCurve {
     /// # Errors
     /// It is not of this form.
     pub fn from_json(json: &str) -> Result<Self, DoseError> {
-        let curve: Self =
-            serde_json::from_str(json).map_err(|error| DoseError::Json(error.to_string()))?;
+        let curve: Self = serde_json::from_str(json)
+            .map_err(|error| DoseError::Json(crate::json::message(&error)))?;
         if curve.schema != DOSE_SCHEMA {
             return Err(DoseError::Schema(curve.schema));
         }

@@ -29,12 +29,3 @@ pub(crate) fn digest_from_hex(hex: &str) -> Option<[u8; 32]> {
     }
     Some(bytes)
 }
-
-/// Line, column and message of an error of serde_json, which appends the place to the message.
-pub(crate) fn json_error(error: &serde_json::Error) -> (usize, usize, String) {
-    let message = error.to_string();
-    let message = message
-        .rsplit_once(" at line ")
-        .map_or(message.as_str(), |(message, _)| message);
-    (error.line(), error.column(), message.to_owned())
-}

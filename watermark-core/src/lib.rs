@@ -67,6 +67,7 @@ pub mod effect;
 pub mod evidence;
 pub mod explain;
 pub mod fixed;
+mod json;
 pub mod kernel;
 pub mod key;
 pub mod openweights;

@@ -14,6 +14,8 @@ pub mod file;
 mod json;
 pub mod series;
 pub mod words;
+/// What heads a report without a sealed plan.
+pub const EXPLORATORY: &str = "exploratory: no sealed plan";
 
 /// The public part of the key that a report is about.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -209,6 +211,35 @@ impl Report {
             effect,
             influence,
             warnings,
+        }
+    }
+
+    /// The report as one under a sealed plan, which fixed beforehand what else nothing would show.
+    #[must_use]
+    pub fn under(mut self, plan: PlanInfo) -> Self {
+        self.warnings
+            .retain(|warning| *warning != Warning::PlanNotSealed);
+        if plan.answers < plan.planned_answers {
+            self.warnings.push(Warning::FewerAnswersThanPlanned {
+                answers: plan.answers,
+                planned: plan.planned_answers,
+            });
+        }
+        if plan.answers_to_prompts < plan.answers {
+            self.warnings.push(Warning::PromptsNotCompared {
+                answers: plan.answers - plan.answers_to_prompts,
+                of: plan.answers,
+            });
+        }
+        self.plan = Some(plan);
+        self
+    }
+
+    /// What heads the report.
+    pub fn heading(&self) -> String {
+        match &self.plan {
+            None => EXPLORATORY.to_owned(),
+            Some(plan) => format!("under the plan sealed {}", plan.sealed_at),
         }
     }
 

@@ -8,7 +8,6 @@ use watermark_core::profile::Mark;
 use watermark_core::verdict::{Policy, Verdict};
 use watermark_core::window::Exhibit;
 
-use super::distill::decoys;
 use crate::cli::{Detect, Format};
 use crate::error::CliError;
 use crate::input::{Item, read_all};
@@ -28,7 +27,7 @@ pub(super) fn run(arguments: &Detect) -> Result<ExitCode, CliError> {
         .map(|item| detection(mark, &item.name, std::slice::from_ref(item), &policy))
         .collect();
     if arguments.windows {
-        let decoys = decoys(arguments.decoys, &arguments.mark.profile, &context)?;
+        let decoys = context.decoys(arguments.decoys)?;
         for (line, item) in lines.iter_mut().zip(items) {
             let Context { tokenizer, .. } = &context;
             let scanned = windows::scan(mark, tokenizer, item, &decoys, &policy);

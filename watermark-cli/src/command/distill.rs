@@ -2,43 +2,46 @@
 
 use std::process::ExitCode;
 
-use watermark_core::detect::TestId;
 use watermark_core::distill::{Distillation, Logs, Open, distill};
 use watermark_core::effect::DoseCurve;
-use watermark_core::key::{ACTIVE_SLOTS, SLOTS};
 use watermark_core::openweights::ScoredText;
-use watermark_core::profile::Mark;
 use watermark_core::report::file::Dose;
 use watermark_core::verdict::Verdict;
+use watermark_core::warning::Warning;
 use watermark_eval::progress::bar;
 
 use crate::cli::{Distill, Format};
 use crate::error::CliError;
-use crate::mark::Context;
-use crate::render::{print_json, report_text, standing, write_file};
+use crate::render::{print_json, report_text, write_file};
 
+mod asked;
 mod evidence;
 mod file;
 mod open;
 mod watch;
 
+use asked::Asked;
+pub(crate) use asked::UnderPlan;
 use evidence::Evidence;
 
 pub(super) fn run(arguments: &Distill) -> Result<ExitCode, CliError> {
-    let policy = arguments.policy.policy()?;
+    let asked = Asked::of(arguments)?;
+    let policy = asked.policy;
     if let Some(state) = &arguments.watch.watch {
-        return watch::run(arguments, state, &policy);
+        return watch::run(arguments, state, &asked);
     }
-    check(arguments)?;
-    let context = arguments.mark.open()?;
+    asked.check(arguments)?;
+    let context = asked.open(arguments)?;
     let mark = &context.mark;
-    let decoys = decoys(arguments.decoys, &arguments.mark.profile, &context)?;
+    let commitment = asked.commitment(arguments, &context)?;
+    let decoys = asked.decoys(&context)?;
     let dose = arguments
         .dose_curve
         .as_deref()
         .map(dose_curve)
         .transpose()?;
     let evidence = Evidence::read(arguments, &context)?;
+    let plan = asked.plan_info(&evidence.given)?;
     let references: Vec<&[ScoredText]> =
         evidence.open_references.iter().map(Vec::as_slice).collect();
     let input = Distillation {
@@ -54,22 +57,36 @@ pub(super) fn run(arguments: &Distill) -> Result<ExitCode, CliError> {
         }),
         logs: evidence.logs.as_ref().map(|logs| Logs {
             windows: &logs.windows,
-            planned: arguments.logs.supervised_cells,
+            planned: asked.supervised_cells,
             effect: Some(logs.effect),
         }),
         reading: evidence.reading,
-        tests: (!arguments.tests.is_empty()).then_some(&arguments.tests[..]),
+        tests: (!asked.tests.is_empty()).then_some(&asked.tests[..]),
         decoys: &decoys,
-        two_sided: arguments.two_sided,
+        two_sided: asked.two_sided,
         threads: arguments.threads,
     };
-    let bar = bar(
-        (decoys.len() * input.batteries()) as u64,
-        "keys that nobody used",
-    );
+    let beyond = Distillation {
+        tests: Some(&asked.explore),
+        ..input
+    };
+    let work = input.batteries() + beyond.batteries();
+    let bar = bar((decoys.len() * work) as u64, "keys that nobody used");
     let mut report = distill(&input, &|done| bar.set_position(done as u64))?;
+    if !asked.explore.is_empty() {
+        let before = decoys.len() * input.batteries();
+        let beyond = distill(&beyond, &|done| bar.set_position((before + done) as u64))?;
+        report.exploratory = beyond.findings;
+    }
     bar.finish_and_clear();
     report.warnings.extend(evidence.warnings.iter().cloned());
+    report
+        .warnings
+        .extend(context.keys.exposure.map(Warning::of_exposure));
+    report.commitment = commitment;
+    if let Some(plan) = plan {
+        report = report.under(plan);
+    }
     let dose = dose.map(|curve| Dose::of(curve, &report, &policy));
     let verdict = Verdict::of_report(&report, &policy);
     match arguments.format {
@@ -79,7 +96,7 @@ pub(super) fn run(arguments: &Distill) -> Result<ExitCode, CliError> {
         }
         Format::Json | Format::Jsonl => print_json(&serde_json::json!({
             "type": "watermark.distillation", "schema": 1, "verdict": verdict,
-            "policy": policy, "plan": standing(&report), "read": evidence.counts,
+            "policy": policy, "plan": report.heading(), "read": evidence.counts,
             "reading": evidence.reading.map(|reading| serde_json::json!({
                 "eLog10": reading.e, "cells": reading.cells, "windows": reading.windows,
             })),
@@ -95,7 +112,7 @@ pub(super) fn run(arguments: &Distill) -> Result<ExitCode, CliError> {
     }
     if let Some(path) = &arguments.out {
         let file = file::build(
-            arguments, &context, &evidence, &decoys, policy, dose, report,
+            arguments, &asked, &context, &evidence, &decoys, dose, report,
         )?;
         write_file(path, file.to_json().as_bytes())?;
     }
@@ -124,76 +141,6 @@ fn rest_text(evidence: &Evidence, dose: Option<&Dose>) -> String {
         );
     }
     out
-}
-
-/// What does not go together.
-fn check(arguments: &Distill) -> Result<(), CliError> {
-    let silent = arguments.suspect.is_empty();
-    let of_text = [
-        ("--control", !arguments.control.is_empty()),
-        ("--reference", arguments.reference.is_some()),
-        ("--corpus", !arguments.corpus.is_empty()),
-        ("--logs", !arguments.logs.logs.is_empty()),
-        ("--dose-curve", arguments.dose_curve.is_some()),
-    ];
-    if let Some((option, _)) = of_text.iter().find(|(_, given)| silent && *given) {
-        return Err(CliError::Usage(format!(
-            "{option} needs the suspect's generations: give SUSPECT files"
-        )));
-    }
-    for &id in &arguments.tests {
-        let missing = match id {
-            TestId::ClosedCells | TestId::ClosedSqrt | TestId::ClosedInverseVariance => {
-                silent.then_some("the suspect's generations")
-            }
-            TestId::ClosedCorpus => arguments.corpus.is_empty().then_some("--corpus"),
-            TestId::ClosedReference => arguments.reference.is_none().then_some("--reference"),
-            TestId::OpenArgmax | TestId::OpenSoft => arguments
-                .open
-                .open_suspect
-                .is_none()
-                .then_some("--open-suspect"),
-            TestId::OpenContrast => arguments
-                .open
-                .open_reference
-                .is_empty()
-                .then_some("--open-reference"),
-            TestId::Supervised => arguments
-                .logs
-                .supervised_cells
-                .is_none()
-                .then_some("--logs and --supervised-cells"),
-            TestId::NeverEmitted => None,
-        };
-        if let Some(missing) = missing {
-            return Err(CliError::Usage(format!("--tests {id} needs {missing}")));
-        }
-    }
-    Ok(())
-}
-
-/// The profile under so many keys that nobody used.
-pub(super) fn decoys(
-    count: usize,
-    profile: &str,
-    context: &Context,
-) -> Result<Vec<Mark>, CliError> {
-    if count > (SLOTS - ACTIVE_SLOTS) as usize {
-        return Err(CliError::TooManyDecoys { asked: count });
-    }
-    match (&context.keys.master, count) {
-        (_, 0) => Ok(Vec::new()),
-        (None, _) => Err(CliError::DecoysNeedMaster),
-        (Some(master), count) => master
-            .decoys(&context.keys.slot.label().epoch)
-            .take(count)
-            .map(|slot| context.mark.profile().bind(&slot))
-            .collect::<Result<_, _>>()
-            .map_err(|source| CliError::Profile {
-                name: profile.to_owned(),
-                source,
-            }),
-    }
 }
 
 /// A dose curve from its file.

@@ -221,7 +221,7 @@ impl<'t> Reader<'t> {
 }
 
 /// Equal contexts have equal names: 128 bits of SHA-256 over their lengths and ids.
-fn source(contexts: &[Vec<u32>]) -> Option<String> {
+pub(super) fn source(contexts: &[Vec<u32>]) -> Option<String> {
     if contexts.iter().all(Vec::is_empty) {
         return None;
     }

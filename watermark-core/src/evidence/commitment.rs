@@ -267,7 +267,7 @@ impl Commitment {
     /// What is wrong, by field; [`CommitmentError::Params`] for a recipe that was changed.
     pub fn from_json(json: &str) -> Result<Self, CommitmentError> {
         let json_error = |error: serde_json::Error| {
-            let (line, column, message) = super::json_error(&error);
+            let (line, column, message) = crate::json::place_and_message(&error);
             CommitmentError::Json {
                 line,
                 column,
@@ -313,7 +313,7 @@ impl Commitment {
             });
         }
         let params: Params = serde_json::from_str(&form.params.to_string())
-            .map_err(|error| field("params", error.to_string()))?;
+            .map_err(|error| field("params", crate::json::place_and_message(&error).2))?;
         Profile::from_json(&params.profile.to_json())
             .map_err(|error| field("params.profile", error.to_string()))?;
         Ok(Self {
@@ -358,6 +358,12 @@ impl Commitment {
     /// The public name of the master key.
     pub fn key_id(&self) -> &str {
         &self.form.key_id
+    }
+
+    /// The listed id of a slot that may mark text.
+    pub fn active_key(&self, slot: u32) -> Option<&str> {
+        let listed = self.form.active_keys.get(slot as usize);
+        listed.map(String::as_str)
     }
 
     /// Whether every slot of a master key is the one that was committed to: the root is computed again.

@@ -9,8 +9,9 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::digest_from_hex;
 use super::time::is_rfc3339;
-use super::{digest_from_hex, json_error};
+use crate::json::place_and_message;
 use crate::key::Epoch;
 
 /// The file.
@@ -100,7 +101,7 @@ impl Epochs {
     /// What is wrong, by epoch and field.
     pub fn from_json(json: &str) -> Result<Self, EpochsError> {
         let read: Self = serde_json::from_str(json).map_err(|error| {
-            let (line, column, message) = json_error(&error);
+            let (line, column, message) = place_and_message(&error);
             EpochsError::Json {
                 line,
                 column,

@@ -253,7 +253,7 @@ pub enum PlanError {
 impl PlanError {
     /// An error of serde_json, with the place as fields.
     fn json(error: &serde_json::Error) -> Self {
-        let (line, column, message) = super::json_error(error);
+        let (line, column, message) = crate::json::place_and_message(error);
         Self::Json {
             line,
             column,

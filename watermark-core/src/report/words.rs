@@ -69,20 +69,12 @@ impl Statement {
             ),
         };
         Self {
-            standing: standing(report),
+            standing: report.heading(),
             verdict,
             claim: capital(&claim),
             meaning,
             relay: relay(report),
         }
-    }
-}
-
-/// The first line of a report: its plan.
-pub fn standing(report: &Report) -> String {
-    match &report.plan {
-        Some(plan) => format!("under the plan sealed {}", plan.sealed_at),
-        None => "exploratory: no sealed plan".to_owned(),
     }
 }
 

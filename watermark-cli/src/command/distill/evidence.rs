@@ -1,6 +1,6 @@
 //! The files of a distillation test, read and put together.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
@@ -13,13 +13,14 @@ use watermark_core::regime::ExactWindows;
 use watermark_core::warning::Warning;
 use watermark_core::window::Exhibit;
 
+use super::asked::Given;
 use super::open;
 use crate::cli::Distill;
 use crate::command::detect::{exhibit, sources};
 use crate::error::CliError;
 use crate::input::aligned::{Aligned, align};
 use crate::input::logprobs::{self, LogProbs};
-use crate::input::{Counts, Inputs, Item, read_all};
+use crate::input::{Counts, Inputs, Item, prompt_sources, read_all};
 use crate::mark::Context;
 
 /// Everything that was given.
@@ -34,6 +35,8 @@ pub(super) struct Evidence {
     pub(super) logs: Option<Written>,
     pub(super) reading: Option<ReadingResult>,
     pub(super) warnings: Vec<Warning>,
+    /// How much of the suspect.
+    pub(super) given: Given,
     /// What was read, by option.
     pub(super) counts: BTreeMap<&'static str, Read>,
     /// The name of each prompt of the suspect, by its number.
@@ -126,7 +129,12 @@ impl Evidence {
             let log_counts = logs.as_ref().map(|logs| logs.counts);
             warnings(mark, inputs, log_counts)
         });
+        let given = match &suspect {
+            None => Given::default(),
+            Some(inputs) => given(arguments, context, inputs)?,
+        };
         Ok(Self {
+            given,
             prompts: suspect.as_ref().map(prompts).unwrap_or_default(),
             domains: suspect.as_ref().map(domains).unwrap_or_default(),
             suspect: match &suspect {
@@ -257,6 +265,39 @@ fn read_logs(mark: &Mark, aligned: Vec<Aligned>, top: usize) -> Result<ReadingRe
         .map(|aligned| (aligned.text, aligned.start))
         .unzip();
     Ok(Reading::new(&texts, &starts, top)?.e_value(mark)?)
+}
+
+/// How much was given, and to which prompts.
+pub(super) fn given(
+    arguments: &Distill,
+    context: &Context,
+    suspect: &Inputs,
+) -> Result<Given, CliError> {
+    let segments = suspect.items.iter().flat_map(|item| &item.segments);
+    let planned = match &arguments.sealed.prompts {
+        None => BTreeSet::new(),
+        Some(path) => prompt_sources(path, &context.tokenizer)?,
+    };
+    let named: BTreeSet<&str> = suspect
+        .items
+        .iter()
+        .filter_map(|i| i.source.as_deref())
+        .collect();
+    let known = |item: &&Item| {
+        item.source
+            .as_ref()
+            .is_some_and(|source| planned.contains(source))
+    };
+    Ok(Given {
+        answers: suspect.counts.answers,
+        tokens: match suspect.counts.answers_from_text {
+            0 => segments.map(|segment| segment.len() as u64).sum(),
+            // Tokenised again a text can have more tokens than were sampled.
+            _ => 0,
+        },
+        prompts: named.len() as u64,
+        answers_to_prompts: suspect.items.iter().filter(known).count() as u64,
+    })
 }
 
 /// What the inputs say that the numbers do not.

@@ -16,9 +16,10 @@ use watermark_core::report::file::{
 };
 use watermark_core::report::series::series;
 use watermark_core::report::{Report, Tool};
-use watermark_core::verdict::{Policy, Verdict};
+use watermark_core::verdict::Verdict;
 use watermark_eval::files;
 
+use super::asked::Asked;
 use super::evidence::Evidence;
 use crate::cli::Distill;
 use crate::error::CliError;
@@ -28,14 +29,14 @@ use crate::mark::Context;
 /// The file of a report that was just made.
 pub(super) fn build(
     arguments: &Distill,
+    asked: &Asked,
     context: &Context,
     evidence: &Evidence,
     decoys: &[Mark],
-    policy: Policy,
     dose: Option<Dose>,
     report: Report,
 ) -> Result<ReportFile, CliError> {
-    let mark = &context.mark;
+    let (mark, policy) = (&context.mark, asked.policy);
     let suspect = &evidence.suspect;
     let scores = suspect.cells().scores(mark);
     let name = |source: u32| {
@@ -64,7 +65,7 @@ pub(super) fn build(
         configuration: Configuration {
             policy,
             decoys: decoys.len() as u64,
-            supervised_cells: arguments.logs.supervised_cells,
+            supervised_cells: asked.supervised_cells,
             reading_top: arguments.logs.reading_top.map(|top| top as u64),
         },
         materials: Materials {
@@ -97,7 +98,7 @@ fn materials(arguments: &Distill) -> Result<Vec<Material>, CliError> {
     let profile = (!watermark_core::profile::BUILT_IN.contains(&arguments.mark.profile.as_str()))
         .then_some(profile);
     let open = &arguments.open;
-    let given: [(&str, Vec<PathBuf>); 13] = [
+    let given = [
         ("suspect", arguments.suspect.clone()),
         ("requests", arguments.form.requests.clone()),
         ("control", arguments.control.clone()),
@@ -111,6 +112,9 @@ fn materials(arguments: &Distill) -> Result<Vec<Material>, CliError> {
         ("reading", one(&arguments.logs.reading)),
         ("dose-curve", one(&arguments.dose_curve)),
         ("tokenizer", one(&arguments.mark.tokenizer)),
+        ("plan", one(&arguments.sealed.plan)),
+        ("prompts", one(&arguments.sealed.prompts)),
+        ("commitment", one(&arguments.sealed.commitment)),
     ];
     let mut materials = Vec::new();
     for (role, paths) in given.into_iter().chain([("profile", one(&profile))]) {

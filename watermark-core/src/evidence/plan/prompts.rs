@@ -60,7 +60,8 @@ impl Prompts {
                 line: index + 1,
                 message,
             };
-            let parsed: Line = serde_json::from_slice(line).map_err(|e| error(e.to_string()))?;
+            let parsed: Line = serde_json::from_slice(line)
+                .map_err(|e| error(crate::json::place_and_message(&e).2))?;
             if parsed.prompt.is_some() == parsed.messages.is_some() {
                 return Err(error(
                     "one of `prompt` and `messages` is needed, and not both".into(),
