@@ -6,16 +6,20 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 mod collect;
 mod distill;
+mod explain;
 mod key;
 mod plan;
+mod report;
 
 pub(crate) use collect::{
     AccessArgs, Api, CapArgs, Collect, CollectImport, CollectResume, CollectRun, CollectStatus,
     PaceArgs, ShapeArgs, UntilKeyArgs,
 };
 pub(crate) use distill::{Distill, OpenArgs};
+pub(crate) use explain::{Explain, ExplainFormat};
 pub(crate) use key::{Commit, Inspect, Key, KeyArgs, KeySource, Open, RecipeArgs, Rotate};
 pub(crate) use plan::{ApiArg, ControlArg, LooksArg, New, Plan, Power};
+pub(crate) use report::{Report, ReportArgs};
 
 /// Mark a language model's outputs, and test who was trained on them.
 #[derive(Parser)]
@@ -45,6 +49,9 @@ pub(crate) enum Command {
     /// Ask a suspect, and keep every answer so that others can check it.
     #[command(subcommand)]
     Collect(Collect),
+    /// A report of `distill` as a page, as Markdown, or checked.
+    #[command(subcommand)]
+    Report(Report),
     /// A text token by token: scored, skipped and why.
     Explain(Explain),
     /// Checks this installation: what works, what is missing and how to get it.
@@ -173,6 +180,13 @@ pub(crate) struct Detect {
     pub(crate) inputs: Vec<PathBuf>,
     #[command(flatten)]
     pub(crate) form: FormArgs,
+    /// Look for marked passages in each input, with p corrected for the search. The verdict on an input
+    /// is by this p, which counts the whole input as one of the windows.
+    #[arg(long)]
+    pub(crate) windows: bool,
+    /// Keys nobody used whose scans are ranked beside this one: unused slots of the epoch.
+    #[arg(long, default_value_t = 0, requires = "windows")]
+    pub(crate) decoys: usize,
     /// How results are printed.
     #[arg(long, value_enum, default_value_t = Format::Human)]
     pub(crate) format: Format,
@@ -202,19 +216,6 @@ pub(crate) enum InputForm {
     Jsonl,
     /// One answer a row.
     Parquet,
-}
-
-#[derive(Args)]
-pub(crate) struct Explain {
-    #[command(flatten)]
-    pub(crate) mark: MarkArgs,
-    /// One file; `-` reads standard input. Of JSONL and Parquet, every answer is explained.
-    pub(crate) input_file: PathBuf,
-    #[command(flatten)]
-    pub(crate) form: FormArgs,
-    /// How it is printed.
-    #[arg(long, value_enum, default_value_t = Format::Human)]
-    pub(crate) format: Format,
 }
 
 fn threads() -> std::num::NonZeroUsize {

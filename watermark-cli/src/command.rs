@@ -17,6 +17,9 @@ mod generate;
 mod key;
 mod manual;
 mod plan;
+mod report;
+
+pub(crate) use detect::windows::Scanned;
 
 pub(crate) use distill::UnderPlan;
 
@@ -30,6 +33,7 @@ pub(crate) fn run(cli: Cli, config: &Config) -> Result<ExitCode, CliError> {
         Command::Distill(arguments) => distill::run(&arguments),
         Command::Plan(arguments) => plan::run(&arguments),
         Command::Collect(arguments) => collect::run(&arguments),
+        Command::Report(arguments) => report::run(&arguments),
         Command::Explain(arguments) => explain::run(&arguments),
         Command::Doctor(arguments) => doctor::run(&arguments, config),
         Command::Completions { shell } => manual::completions(shell),

@@ -13,6 +13,7 @@ use watermark_core::evidence::plan::{PlanError, PromptError};
 use watermark_core::key::{EpochError, KeyFileError};
 use watermark_core::profile::ProfileError;
 use watermark_core::reading::ReadingError;
+use watermark_core::report::file::ReportFileError;
 use watermark_core::text::TokenizerError;
 use watermark_eval::demo::DemoError;
 use watermark_eval::model::ModelError;
@@ -21,6 +22,7 @@ use watermark_eval::reading::ReadError;
 
 use crate::command::collect::error::CollectError;
 use crate::input::InputError;
+use crate::render::figure::FigureError;
 
 /// Why a command stopped.
 #[derive(Debug, thiserror::Error)]
@@ -136,6 +138,13 @@ pub(crate) enum CliError {
     Collect(#[from] CollectError),
     #[error("{0}")]
     Usage(String),
+    #[error("{}: {source}", path.display())]
+    ReportFile {
+        path: PathBuf,
+        source: ReportFileError,
+    },
+    #[error("figure: {0}")]
+    ReportFigure(#[from] FigureError),
     #[error("figure: {0}")]
     Figure(#[from] watermark_eval::plot::PlotError),
 }
@@ -187,6 +196,11 @@ impl CliError {
             Self::Input(InputError::Chain { .. }) => 3,
             Self::Collect(error) => error.exit_code(),
             Self::Gguf(GgufError::Io { .. }) => 1,
+            Self::ReportFile {
+                source: ReportFileError::Contradiction { .. },
+                ..
+            } => 3,
+            Self::ReportFile { .. } => 4,
             Self::Key(_)
             | Self::Config { .. }
             | Self::Profile { .. }
@@ -202,7 +216,11 @@ impl CliError {
             | Self::StateAnswers { .. }
             | Self::OtherTokenizer(_)
             | Self::Read(ReadError::Distribution { .. }) => 4,
-            Self::Read(_) | Self::Model(_) | Self::Demo(_) | Self::Figure(_) => 1,
+            Self::Read(_)
+            | Self::Model(_)
+            | Self::Demo(_)
+            | Self::Figure(_)
+            | Self::ReportFigure(_) => 1,
         }
     }
 

@@ -51,7 +51,7 @@ use reader::Reader;
 const MAX_BYTES: u64 = 1 << 30;
 
 /// The files that are looked for in directories.
-const EXTENSIONS: [&str; 3] = ["jsonl", "parquet", "txt"];
+pub(crate) const EXTENSIONS: [&str; 3] = ["jsonl", "parquet", "txt"];
 
 /// One answer, or the last turn of a conversation.
 #[derive(Debug)]
@@ -66,6 +66,11 @@ pub(crate) struct Item {
     /// Which prompt this answers: equal for answers to equal prompts. A digest of the contexts,
     /// else the `custom_id` or `doc_id`.
     pub(crate) source: Option<String>,
+    /// What the record calls itself or its prompt: `custom_id`, `id` or `doc_id`.
+    pub(crate) label: Option<String>,
+    /// The kind of prompt: the field `domain` or `set`, else the part of the id before a number
+    /// (`prose` of `prose-012`).
+    pub(crate) domain: Option<String>,
 }
 
 /// What was read.

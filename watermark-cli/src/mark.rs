@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use watermark_core::key::{ACTIVE_SLOTS, Epoch, Exposure, MasterKey, SecretKey, SlotKey};
+use watermark_core::key::{ACTIVE_SLOTS, Epoch, Exposure, MasterKey, SLOTS, SecretKey, SlotKey};
 use watermark_core::profile::{Mark, Profile};
 use watermark_core::text::HfTokenizer;
 
@@ -88,6 +88,29 @@ pub(crate) struct Context {
     pub(crate) keys: Keys,
     pub(crate) mark: Mark,
     pub(crate) tokenizer: HfTokenizer,
+}
+
+impl Context {
+    /// The profile under so many keys that nobody used.
+    pub(crate) fn decoys(&self, count: usize) -> Result<Vec<Mark>, CliError> {
+        if count > (SLOTS - ACTIVE_SLOTS) as usize {
+            return Err(CliError::TooManyDecoys { asked: count });
+        }
+        let profile = self.mark.profile();
+        match (&self.keys.master, count) {
+            (_, 0) => Ok(Vec::new()),
+            (None, _) => Err(CliError::DecoysNeedMaster),
+            (Some(master), count) => master
+                .decoys(&self.keys.slot.label().epoch)
+                .take(count)
+                .map(|slot| profile.bind(&slot))
+                .collect::<Result<_, _>>()
+                .map_err(|source| CliError::Profile {
+                    name: profile.id.clone(),
+                    source,
+                }),
+        }
+    }
 }
 
 impl MarkArgs {

@@ -6,13 +6,19 @@ use std::path::Path;
 use serde::Serialize;
 use watermark_core::detect::{Sample, TestId};
 use watermark_core::distill::Finding;
+pub(crate) use watermark_core::report::words::headline;
 use watermark_core::report::{CommitmentCheck, Report};
-use watermark_core::stats::LnP;
 use watermark_core::stats::weighted::TailMethod;
 use watermark_core::verdict::{Policy, Verdict};
 use watermark_eval::demo::Outcome;
 
+use crate::command::Scanned;
 use crate::error::CliError;
+
+pub(crate) mod document;
+pub(crate) mod figure;
+pub(crate) mod html;
+pub(crate) mod markdown;
 
 /// One line of `detect`.
 #[derive(Serialize)]
@@ -25,6 +31,9 @@ pub(crate) struct Detection {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) source: Option<String>,
     pub(crate) verdict: Verdict,
+    /// Marked passages, where they were asked for; the verdict is by these.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) windows: Option<Scanned>,
     #[serde(flatten)]
     pub(crate) sample: Sample,
 }
@@ -48,15 +57,6 @@ pub(crate) fn write_new_file(path: &Path, bytes: &[u8]) -> Result<(), CliError> 
         return Err(CliError::FileExists(path.to_owned()));
     }
     write_file(path, bytes)
-}
-
-/// A p-value for a headline, which stops at 1e-9; the exact one stands in the details.
-pub(crate) fn headline(p: LnP) -> String {
-    if p.log10() < -9.0 {
-        "p < 1e-9".to_owned()
-    } else {
-        format!("p = {p}")
-    }
 }
 
 /// `detect`, for people.

@@ -13,6 +13,8 @@ mod manners;
 mod plan;
 #[path = "cli/plan_seal.rs"]
 mod plan_seal;
+#[path = "cli/report.rs"]
+mod report;
 
 struct Bench(tempfile::TempDir);
 

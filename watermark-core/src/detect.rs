@@ -1,6 +1,6 @@
 //! READ: an exhibit's cells, scored once each and tested against the scheme's exact null.
 
-use serde::{Deserialize, Serialize, Serializer};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 use crate::cells::Scores;
 use crate::profile::Mark;
@@ -47,8 +47,8 @@ impl Score {
 /// sum, each with a weight that does not depend on the key, and p the probability of so large a sum:
 /// exact, or an upper bound where `method` says so (and for scores that are rounded down).
 /// Condition: those of the `regime`.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-#[serde(rename_all = "camelCase")]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Test {
     /// Which test.
     pub id: TestId,
@@ -64,7 +64,7 @@ pub struct Test {
     pub effective_cells: f64,
     /// Integer sum of weight times score, in lattice units of the null law; a string, since it can
     /// exceed what JSON readers keep exactly.
-    #[serde(serialize_with = "as_string")]
+    #[serde(serialize_with = "as_string", deserialize_with = "from_string")]
     pub sum: i128,
     /// Mean score of a cell by weight, in the null's natural units (share of ones, or nats); the
     /// null's own where the weights cancel.
@@ -221,13 +221,19 @@ impl Test {
     }
 }
 
-fn as_string<S: Serializer>(value: &i128, serializer: S) -> Result<S::Ok, S::Error> {
+pub(crate) fn as_string<S: Serializer>(value: &i128, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.collect_str(value)
 }
 
+pub(crate) fn from_string<'de, D: Deserializer<'de>>(deserializer: D) -> Result<i128, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    text.parse()
+        .map_err(|_| de::Error::custom(format!("`{text}` is not an integer, as a string")))
+}
+
 /// A tested exhibit: where its tokens went, which cells remained, what the test gave.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-#[serde(rename_all = "camelCase")]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Sample {
     /// Where the tokens went.
     pub counts: Counts,

@@ -65,6 +65,7 @@ pub mod distill;
 pub mod effect;
 #[cfg(feature = "evidence")]
 pub mod evidence;
+pub mod explain;
 pub mod fixed;
 mod json;
 pub mod kernel;
@@ -77,6 +78,7 @@ pub mod reading;
 pub mod regime;
 pub mod report;
 pub mod sampler;
+pub mod scan;
 pub mod scheme;
 pub mod stats;
 pub mod stream;

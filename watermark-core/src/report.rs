@@ -1,6 +1,6 @@
 //! Numbers only: what was tested, under which key, and what came out.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::detect::{Sample, Test, TestId};
 use crate::distill::{Betting, Decoys, Finding};
@@ -9,12 +9,17 @@ use crate::profile::{Mark, Profile};
 use crate::verdict::Policy;
 use crate::warning::Warning;
 
+pub mod contribution;
+pub mod file;
+mod json;
+pub mod series;
+pub mod words;
 /// What heads a report without a sealed plan.
 pub const EXPLORATORY: &str = "exploratory: no sealed plan";
 
 /// The public part of the key that a report is about.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-#[serde(rename_all = "camelCase")]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct KeyInfo {
     /// The public name of the slot's key.
     pub id: String,
@@ -36,17 +41,18 @@ impl KeyInfo {
 }
 
 /// The program that made a report.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Tool {
-    /// `watermark-core`.
-    pub name: &'static str,
+    /// `watermark-core`, or the program around it.
+    pub name: String,
     /// Its version.
-    pub version: &'static str,
+    pub version: String,
 }
 
 /// The sealed plan that a report was made under.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-#[serde(rename_all = "camelCase")]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct PlanInfo {
     /// A name for people.
     pub id: String,
@@ -67,8 +73,8 @@ pub struct PlanInfo {
 }
 
 /// The commitment that a report's key belongs to.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "camelCase")]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct CommitmentInfo {
     /// Its root, in hexadecimal.
     pub root: String,
@@ -79,7 +85,7 @@ pub struct CommitmentInfo {
 }
 
 /// How far a key was checked against a commitment.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum CommitmentCheck {
     /// The root was computed again from the master key: key and decoys are those that were committed to.
@@ -89,12 +95,12 @@ pub enum CommitmentCheck {
 }
 
 /// The result of a distillation test.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-#[serde(rename_all = "camelCase")]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Report {
     /// `watermark.report`.
     #[serde(rename = "type")]
-    pub kind: &'static str,
+    pub kind: String,
     /// Version of this form.
     pub schema: u32,
     /// What made it.
@@ -123,7 +129,7 @@ pub struct Report {
     /// Every test that was run: the family over which p-values are adjusted.
     pub findings: Vec<Finding>,
     /// Tests beyond the sealed plan: a family of their own, which no verdict reads.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub exploratory: Vec<Finding>,
     /// E-values.
     pub bets: Vec<Betting>,
@@ -183,11 +189,11 @@ impl Report {
             influence,
         } = parts;
         Self {
-            kind: "watermark.report",
+            kind: "watermark.report".to_owned(),
             schema: 1,
             tool: Tool {
-                name: env!("CARGO_PKG_NAME"),
-                version: env!("CARGO_PKG_VERSION"),
+                name: env!("CARGO_PKG_NAME").to_owned(),
+                version: env!("CARGO_PKG_VERSION").to_owned(),
             },
             profile: mark.profile().clone(),
             key: KeyInfo::of(mark),

@@ -1,6 +1,6 @@
 //! What a reader of a report must know beside its numbers: a closed list.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::detect::{Test, TestId};
 use crate::distill::Finding;
@@ -12,11 +12,12 @@ use crate::stats::weighted::TailMethod;
 use crate::window::{Counts, Exhibit};
 
 /// A fact about the sample, with what it means for the result and what to do.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(
     tag = "warning",
     rename_all = "kebab-case",
-    rename_all_fields = "camelCase"
+    rename_all_fields = "camelCase",
+    deny_unknown_fields
 )]
 pub enum Warning {
     /// No token could be scored.

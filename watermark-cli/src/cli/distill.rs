@@ -54,6 +54,10 @@ pub(crate) struct Distill {
     /// calibration model's estimate.
     #[arg(long, value_name = "FILE.json")]
     pub(crate) dose_curve: Option<PathBuf>,
+    /// The report file, for `watermark report`: the report with its figures, materials and custody. It appears
+    /// when it is complete.
+    #[arg(long, value_name = "REPORT.json", conflicts_with = "watch")]
+    pub(crate) out: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) sealed: SealedArgs,
     #[command(flatten)]

@@ -12,7 +12,10 @@ use watermark_core::window::Exhibit;
 use crate::cli::{Detect, Format};
 use crate::error::CliError;
 use crate::input::{Item, read_all};
+use crate::mark::Context;
 use crate::render::{Detection, detection_line, print_json};
+
+pub(crate) mod windows;
 
 pub(super) fn run(arguments: &Detect) -> Result<ExitCode, CliError> {
     let policy = arguments.policy.policy()?;
@@ -20,18 +23,29 @@ pub(super) fn run(arguments: &Detect) -> Result<ExitCode, CliError> {
     let inputs = read_all(&arguments.inputs, &arguments.form, &context.tokenizer)?;
     let items = &inputs.items;
     let mark = &context.mark;
-    let lines: Vec<Detection> = items
+    let mut lines: Vec<Detection> = items
         .iter()
         .map(|item| detection(mark, &item.name, std::slice::from_ref(item), &policy))
         .collect();
+    if arguments.windows {
+        let decoys = context.decoys(arguments.decoys)?;
+        for (line, item) in lines.iter_mut().zip(items) {
+            let Context { tokenizer, .. } = &context;
+            let scanned = windows::scan(mark, tokenizer, item, &decoys, &policy);
+            line.verdict = scanned.verdict(&policy);
+            line.windows = Some(scanned);
+        }
+    }
     let all = detection(mark, "all inputs", items, &policy);
     match arguments.format {
         Format::Human => {
             println!("profile {}, key {}", mark.profile().id, mark.key_id());
-            lines
-                .iter()
-                .chain([&all])
-                .for_each(|line| println!("{}", detection_line(line)));
+            lines.iter().chain([&all]).for_each(|line| {
+                println!("{}", detection_line(line));
+                if let Some(scanned) = &line.windows {
+                    print!("{}", scanned.lines());
+                }
+            });
             if let Some(warning) = Warning::of_p(all.sample.test.p) {
                 eprintln!("warning: {}: {}", warning.meaning(), warning.remedy());
             }
@@ -58,6 +72,7 @@ fn detection(mark: &Mark, name: &str, items: &[Item], policy: &Policy) -> Detect
             _ => None,
         },
         verdict: Verdict::of(&sample.test, policy),
+        windows: None,
         sample,
     }
 }

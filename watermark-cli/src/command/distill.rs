@@ -3,18 +3,20 @@
 use std::process::ExitCode;
 
 use watermark_core::distill::{Distillation, Logs, Open, distill};
-use watermark_core::effect::{DoseCurve, Exposure};
+use watermark_core::effect::DoseCurve;
 use watermark_core::openweights::ScoredText;
+use watermark_core::report::file::Dose;
 use watermark_core::verdict::Verdict;
 use watermark_core::warning::Warning;
 use watermark_eval::progress::bar;
 
 use crate::cli::{Distill, Format};
 use crate::error::CliError;
-use crate::render::{print_json, report_text};
+use crate::render::{print_json, report_text, write_file};
 
 mod asked;
 mod evidence;
+mod file;
 mod open;
 mod watch;
 
@@ -85,15 +87,12 @@ pub(super) fn run(arguments: &Distill) -> Result<ExitCode, CliError> {
     if let Some(plan) = plan {
         report = report.under(plan);
     }
-    let exposure = dose.map(|curve| Dose {
-        exposure: curve.exposure(&report.effect),
-        source: curve.source,
-    });
+    let dose = dose.map(|curve| Dose::of(curve, &report, &policy));
     let verdict = Verdict::of_report(&report, &policy);
     match arguments.format {
         Format::Human => {
             print!("{}", report_text(&report, &policy));
-            print!("{}", rest_text(&evidence, exposure.as_ref()));
+            print!("{}", rest_text(&evidence, dose.as_ref()));
         }
         Format::Json | Format::Jsonl => print_json(&serde_json::json!({
             "type": "watermark.distillation", "schema": 1, "verdict": verdict,
@@ -101,23 +100,23 @@ pub(super) fn run(arguments: &Distill) -> Result<ExitCode, CliError> {
             "reading": evidence.reading.map(|reading| serde_json::json!({
                 "eLog10": reading.e, "cells": reading.cells, "windows": reading.windows,
             })),
-            "exposure": exposure,
+            "exposure": dose.as_ref().map(|dose| serde_json::json!({
+                "share": dose.exposure.share, "at_least": dose.exposure.at_least,
+                "interval": dose.exposure.interval, "source": dose.curve.source,
+            })),
             "prompts": report.influence.largest.iter().map(|without| serde_json::json!({
                 "source": without.source, "name": evidence.prompt(without.source),
             })).collect::<Vec<_>>(),
             "report": report,
         })),
     }
+    if let Some(path) = &arguments.out {
+        let file = file::build(
+            arguments, &asked, &context, &evidence, &decoys, dose, report,
+        )?;
+        write_file(path, file.to_json().as_bytes())?;
+    }
     Ok(arguments.policy.exit(verdict))
-}
-
-/// The calibration model's estimate.
-#[derive(serde::Serialize)]
-struct Dose {
-    #[serde(flatten)]
-    exposure: Exposure,
-    /// Where the calibration comes from.
-    source: String,
 }
 
 /// What the report does not hold, for people.
@@ -129,13 +128,16 @@ fn rest_text(evidence: &Evidence, dose: Option<&Dose>) -> String {
             reading.windows
         );
     }
-    if let Some(Dose { exposure, source }) = dose {
+    if let Some(Dose {
+        exposure, curve, ..
+    }) = dose
+    {
         let interval = exposure.interval.map_or(String::new(), |[low, high]| {
             format!(" ({low:.3} to {high:.3} at the ends of the effect's interval)")
         });
         out += &format!(
-            "  exposure   {:.3} of the training data{interval}: the estimate of the calibration model, {source}\n",
-            exposure.share
+            "  exposure   {:.3} of the training data{interval}: the estimate of the calibration model, {}\n",
+            exposure.share, curve.source
         );
     }
     out

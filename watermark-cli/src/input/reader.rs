@@ -27,6 +27,9 @@ pub(super) struct Reader<'t> {
     failed: Option<String>,
     /// Attempts of collections.
     attempts: batch::Attempts,
+    /// Label and domain of the present record.
+    label: Option<String>,
+    domain: Option<String>,
     /// The filter under which each document of the present file was read.
     documents: HashMap<String, String>,
 }
@@ -42,6 +45,8 @@ impl<'t> Reader<'t> {
             waiting: Vec::new(),
             failed: None,
             attempts: batch::Attempts::default(),
+            label: None,
+            domain: None,
             documents: HashMap::new(),
         }
     }
@@ -49,6 +54,7 @@ impl<'t> Reader<'t> {
     /// Reads one file.
     pub(super) fn file(&mut self, path: &Path, form: InputForm) -> Result<(), InputError> {
         self.documents.clear();
+        (self.label, self.domain) = (None, None);
         let by_name = || match path.extension().and_then(|extension| extension.to_str()) {
             Some("jsonl") => InputForm::Jsonl,
             Some("parquet") => InputForm::Parquet,
@@ -102,6 +108,7 @@ impl<'t> Reader<'t> {
 
     fn take(&mut self, path: &Path, place: Place, record: &Object) -> Result<(), String> {
         let name = format!("{}:{}", path.display(), place.number());
+        (self.label, self.domain) = (records::label(record), records::domain(record));
         if self.requests_only || batch::is_request(record) && !batch::is_response(record) {
             let contexts = batch::request(record, self.tokenizer)?;
             let id = batch::custom_id(record)?;
@@ -173,6 +180,8 @@ impl<'t> Reader<'t> {
             source: source(&answer.contexts).or(answer.name),
             contexts: answer.contexts,
             segments,
+            label: self.label.clone(),
+            domain: self.domain.clone(),
         });
     }
 

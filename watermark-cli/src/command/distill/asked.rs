@@ -241,21 +241,11 @@ impl Asked {
 
     /// The same profile under keys that nobody used.
     pub(super) fn decoys(&self, context: &Context) -> Result<Vec<Mark>, CliError> {
-        let profile = context.mark.profile();
-        match (&context.keys.master, self.decoys) {
-            (_, 0) => Ok(Vec::new()),
-            (None, _) if self.plan.is_some() => Err(CliError::NeedsMaster("a plan with decoys")),
-            (None, _) => Err(CliError::DecoysNeedMaster),
-            (Some(master), count) => master
-                .decoys(&context.keys.slot.label().epoch)
-                .take(count)
-                .map(|slot| profile.bind(&slot))
-                .collect::<Result<_, _>>()
-                .map_err(|source| CliError::Profile {
-                    name: profile.id.clone(),
-                    source,
-                }),
+        let master = context.keys.master.is_some();
+        if self.plan.is_some() && self.decoys > 0 && !master {
+            return Err(CliError::NeedsMaster("a plan with decoys"));
         }
+        context.decoys(self.decoys)
     }
 
     /// The commitment that the key belongs to.

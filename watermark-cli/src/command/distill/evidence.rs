@@ -1,6 +1,6 @@
 //! The files of a distillation test, read and put together.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
@@ -41,6 +41,8 @@ pub(super) struct Evidence {
     pub(super) counts: BTreeMap<&'static str, Read>,
     /// The name of each prompt of the suspect, by its number.
     prompts: BTreeMap<u32, String>,
+    /// The domain of each, where records name one.
+    domains: BTreeMap<u32, String>,
 }
 
 /// What was written under the key.
@@ -134,6 +136,7 @@ impl Evidence {
         Ok(Self {
             given,
             prompts: suspect.as_ref().map(prompts).unwrap_or_default(),
+            domains: suspect.as_ref().map(domains).unwrap_or_default(),
             suspect: match &suspect {
                 Some(inputs) => exhibit(mark, &inputs.items),
                 None => Exhibit::new(mark.scheme().context_width()),
@@ -154,6 +157,16 @@ impl Evidence {
     /// What a prompt is called in the inputs.
     pub(super) fn prompt(&self, source: u32) -> Option<&str> {
         self.prompts.get(&source).map(String::as_str)
+    }
+
+    /// The domain of a prompt.
+    pub(super) fn domain(&self, source: u32) -> Option<&str> {
+        self.domains.get(&source).map(String::as_str)
+    }
+
+    /// Whether records name domains.
+    pub(super) fn has_domains(&self) -> bool {
+        !self.domains.is_empty()
     }
 }
 
@@ -313,12 +326,23 @@ fn warnings(mark: &Mark, suspect: &Inputs, logs: Option<Counts>) -> Vec<Warning>
     .collect()
 }
 
+/// What each prompt is called: by the first of its records, unless another prompt has that name.
 fn prompts(suspect: &Inputs) -> BTreeMap<u32, String> {
     let numbered = sources(&suspect.items).into_iter().zip(&suspect.items);
     let mut names = BTreeMap::new();
+    let mut taken = HashSet::new();
     for (number, item) in numbered {
-        let name = item.source.as_ref().unwrap_or(&item.name);
-        names.entry(number).or_insert_with(|| name.clone());
+        names.entry(number).or_insert_with(|| {
+            let label = item.label.as_ref();
+            let free = label.filter(|&label| taken.insert(label.clone()));
+            free.or(item.source.as_ref()).unwrap_or(&item.name).clone()
+        });
     }
     names
+}
+
+fn domains(suspect: &Inputs) -> BTreeMap<u32, String> {
+    let numbered = sources(&suspect.items).into_iter().zip(&suspect.items);
+    let named = numbered.filter_map(|(number, item)| Some((number, item.domain.clone()?)));
+    named.collect()
 }
