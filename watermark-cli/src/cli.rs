@@ -7,10 +7,12 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 mod distill;
 mod explain;
 mod plan;
+mod serve;
 
 pub(crate) use distill::{Distill, OpenArgs};
 pub(crate) use explain::{Explain, ExplainFormat};
 pub(crate) use plan::{Plan, Power};
+pub(crate) use serve::Serve;
 
 /// Mark a language model's outputs, and test who was trained on them.
 #[derive(Parser)]
@@ -39,6 +41,8 @@ pub(crate) enum Command {
     Plan(Plan),
     /// A text token by token: scored, skipped and why.
     Explain(Explain),
+    /// Detection as a service, on the loopback interface by default.
+    Serve(Serve),
 }
 
 /// How results are printed.

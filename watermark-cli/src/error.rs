@@ -17,6 +17,7 @@ use watermark_eval::model::gguf::GgufError;
 use watermark_eval::reading::ReadError;
 
 use crate::input::InputError;
+use crate::serve::ServeError;
 
 /// Why a command stopped.
 #[derive(Debug, thiserror::Error)]
@@ -89,6 +90,8 @@ pub(crate) enum CliError {
     OtherTokenizer(PathBuf),
     #[error("{0}")]
     Usage(String),
+    #[error(transparent)]
+    Serve(#[from] ServeError),
     #[error("figure: {0}")]
     Figure(#[from] watermark_eval::plot::PlotError),
 }
@@ -123,6 +126,7 @@ impl CliError {
             | Self::StateAnswers { .. }
             | Self::OtherTokenizer(_)
             | Self::Read(ReadError::Distribution { .. }) => 4,
+            Self::Serve(error) => error.exit_code(),
             Self::Read(_) | Self::Model(_) | Self::Demo(_) | Self::Figure(_) => 1,
         }
     }

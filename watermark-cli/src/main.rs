@@ -14,6 +14,7 @@ mod error;
 mod input;
 mod mark;
 mod render;
+mod serve;
 
 fn main() -> ExitCode {
     let cli = cli::Cli::parse();
