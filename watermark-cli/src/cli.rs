@@ -7,11 +7,13 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 mod distill;
 mod explain;
 mod plan;
+mod preflight;
 mod serve;
 
 pub(crate) use distill::{Distill, OpenArgs};
 pub(crate) use explain::{Explain, ExplainFormat};
 pub(crate) use plan::{Plan, Power};
+pub(crate) use preflight::Preflight;
 pub(crate) use serve::Serve;
 
 /// Mark a language model's outputs, and test who was trained on them.

@@ -13,7 +13,10 @@ mod explain;
 mod generate;
 mod key;
 mod plan;
+mod preflight;
 mod serve;
+
+pub(crate) use detect::exhibit;
 
 /// Runs the command that was asked for.
 pub(crate) fn run(cli: Cli) -> Result<ExitCode, CliError> {

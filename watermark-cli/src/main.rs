@@ -13,6 +13,7 @@ mod command;
 mod error;
 mod input;
 mod mark;
+mod preflight;
 mod render;
 mod serve;
 

@@ -7,6 +7,8 @@ use std::process::{Command, Output};
 mod distill;
 #[path = "cli/plan.rs"]
 mod plan;
+#[path = "cli/preflight.rs"]
+mod preflight;
 
 struct Bench(tempfile::TempDir);
 
@@ -135,6 +137,7 @@ fn no_output_shows_a_key() {
         "distill --key-file m.key --slot 1 --watch state.json text.txt",
         "distill --key-file m.key --watch m.key text.txt",
         "plan power --mean-excess 0.3",
+        "plan preflight --key-file m.key log.jsonl",
     ] {
         let output = bench.run(arguments);
         let state = std::fs::read(bench.path("state.json")).unwrap_or_default();

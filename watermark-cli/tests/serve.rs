@@ -1,6 +1,8 @@
 //! The service as a client meets it: over loopback sockets, with what clients do wrong. Every server ends with
 //! its test.
 
+#![cfg(unix)]
+
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::PathBuf;
@@ -19,6 +21,9 @@ mod answers;
 mod clients;
 #[path = "serve/life.rs"]
 mod life;
+#[cfg(target_os = "linux")]
+#[path = "serve/load.rs"]
+mod load;
 #[path = "serve/page.rs"]
 mod page;
 #[path = "serve/schema.rs"]

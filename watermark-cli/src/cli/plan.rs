@@ -5,11 +5,14 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand};
 
 use super::Format;
+use super::preflight::Preflight;
 
 #[derive(Subcommand)]
 pub(crate) enum Plan {
     /// How many cells and tokens of the suspect a test will need.
     Power(Power),
+    /// What logged answers carry: the mark's strength, what it cost, what a suspect would have to give.
+    Preflight(Preflight),
 }
 
 /// How many cells and tokens of the suspect a test will need.

@@ -19,6 +19,7 @@ const SEED: u64 = 1;
 pub(super) fn run(arguments: &Plan) -> Result<ExitCode, CliError> {
     match arguments {
         Plan::Power(arguments) => power(arguments),
+        Plan::Preflight(arguments) => super::preflight::run(arguments),
     }
 }
 

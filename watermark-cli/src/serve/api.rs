@@ -87,6 +87,7 @@ pub(super) struct SlotResponse {
     /// Its index.
     pub(super) slot: u32,
     /// The public name of its key.
+    #[serde(rename = "keyId")]
     pub(super) key_id: String,
 }
 

@@ -12,7 +12,6 @@ use axum::extract::{Request, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{Html, IntoResponse, Response};
 use maud::{Markup, html};
-use watermark_core::stats::LnP;
 use watermark_core::verdict::Verdict;
 
 use super::log::Audit;
@@ -112,8 +111,7 @@ async fn answer(
             h2 { "Result: " (verdict) }
             p { (said(verdict)) }
             p {
-                "p = " b { (test.p) } ", rejected at " (LnP::from_ln(open.policy.alpha.ln()))
-                "; z " (format!("{:+.2}", test.z)) " over " (test.n_scored) " scored cells. Profile "
+                "p = " b { (test.p) } ", alpha " (format!("{:e}", open.policy.alpha)) "; z " (format!("{:+.2}", test.z)) " over " (test.n_scored) " scored cells. Profile "
                 (open.mark.profile().id) ", key " code { (open.mark.key_id()) } "."
             }
             (explanation_page::fragment(&explanation))
@@ -190,8 +188,11 @@ fn respond(
         @if let Some(problem) = problem {
             p .problem role="alert" { b { "Not done: " } (problem.detail()) "." }
         }
+        @if let Some(result) = result {
+            (result)
+            h2 { "Another text" }
+        }
         (input(state, fields))
-        @if let Some(result) = result { (result) }
     };
     let page = Html(page("Is this text marked?", &body));
     let mut response = match problem {
@@ -220,7 +221,7 @@ fn input(state: &state::State, fields: &Fields) -> Markup {
                 label for="mark" { "Mark, by name; the first if empty" }
                 input #mark name="mark" value=(fields.mark);
             }
-            label for="token" { "Token of the role scores" }
+            label for="token" { "Access token of the role scores" }
             input #token name="token" type="password" required autocomplete="off";
             button { "Explain" }
         }

@@ -247,6 +247,7 @@ pub(super) async fn body(
         )),
         Ok(Ok(bytes)) => Ok(bytes),
         Ok(Err(error)) => {
+            // The limit's error has a type of a crate below axum; its words are tested.
             let error: &dyn std::error::Error = &error;
             let is_length = std::iter::successors(Some(error), |error| error.source())
                 .any(|error| error.to_string().contains("length limit"));

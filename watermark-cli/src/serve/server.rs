@@ -39,6 +39,8 @@ pub(super) struct Server {
     ready: tokio::sync::Mutex<Option<(Instant, Result<(), String>)>>,
     /// The files as they were at the last attempt to load them.
     seen: Mutex<Vec<(PathBuf, Stamp)>>,
+    /// Why that failed, if it did. It is tried again, since a file that was missing need not be among those seen.
+    failed: Mutex<Option<String>>,
     run: u32,
     requests: AtomicU64,
 }
@@ -97,9 +99,10 @@ impl Server {
         result
     }
 
-    /// Loads everything again. A bad configuration is logged, and the old state stays.
+    /// Loads everything again. A bad configuration is logged once, and the old state stays.
     fn reload(&self) {
         self.look();
+        let mut failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner);
         match State::open(&self.config, self.listen) {
             Ok(state) => {
                 let old = self.state();
@@ -117,12 +120,24 @@ impl Server {
                 let mut summary = state.summary();
                 *self.state.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(state);
                 self.look();
+                *failed = None;
                 summary["event"] = "reloaded".into();
                 summary["time"] = log::now().into();
                 log::write(&summary);
             }
-            Err(error) => log::event("reload-failed", format!("{error}; the old state stays")),
+            Err(error) => {
+                let message = format!("{error}; the old state stays");
+                if failed.as_ref() != Some(&message) {
+                    log::event("reload-failed", &message);
+                    *failed = Some(message);
+                }
+            }
         }
+    }
+
+    fn has_failed(&self) -> bool {
+        let failed = self.failed.lock();
+        failed.unwrap_or_else(PoisonError::into_inner).is_some()
     }
 
     /// Remembers the files as they are, and says whether they were different before.
@@ -238,6 +253,7 @@ async fn serve(
         places: Arc::new(Semaphore::new(limits.concurrent)),
         ready: tokio::sync::Mutex::new(None),
         seen: Mutex::new(Vec::new()),
+        failed: Mutex::new(None),
         run: u32::from_le_bytes(seed),
         requests: AtomicU64::new(0),
     });
@@ -325,7 +341,7 @@ async fn watch_files(server: Arc<Server>, mut stop: watch::Receiver<Stop>) {
         }
         let server = Arc::clone(&server);
         let _ = tokio::task::spawn_blocking(move || {
-            if seconds > 0 && server.look() {
+            if seconds > 0 && (server.look() || server.has_failed()) {
                 server.reload();
             }
         })

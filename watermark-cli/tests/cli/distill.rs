@@ -17,7 +17,7 @@ const VOCABULARY: usize = 4096;
 const PROMPT: [u32; 3] = [3001, 3002, 3003];
 
 /// The mark of a slot of the bench's master key.
-fn mark(bench: &Bench, profile: &str) -> Mark {
+pub(super) fn mark(bench: &Bench, profile: &str) -> Mark {
     let SecretKey::Master(master) = read_key_file(&bench.path("m.key")).unwrap() else {
         panic!("a master key");
     };
@@ -40,7 +40,7 @@ fn answer(mark: &Mark, number: u32, length: usize) -> Vec<u32> {
     text
 }
 
-fn answers(mark: &Mark, numbers: std::ops::Range<u32>) -> Vec<Vec<u32>> {
+pub(super) fn answers(mark: &Mark, numbers: std::ops::Range<u32>) -> Vec<Vec<u32>> {
     numbers.map(|number| answer(mark, number, 60)).collect()
 }
 

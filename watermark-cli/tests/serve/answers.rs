@@ -184,7 +184,7 @@ fn the_server_chooses_the_slot() {
     let flagged = bench.mark("s4.key", "gumbel-dual-h2");
     let expected = json!({
         "type": "watermark.slot", "schema": 1, "mark": "flagged", "profile": "gumbel-dual-h2",
-        "epoch": "e1", "slot": 4, "key_id": flagged.key_id().to_string(),
+        "epoch": "e1", "slot": 4, "keyId": flagged.key_id().to_string(),
     });
     assert_eq!(slot("acct-77"), expected);
     assert_eq!(slot("acct-78")["mark"], "main");

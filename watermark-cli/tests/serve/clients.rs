@@ -180,3 +180,32 @@ fn many_at_once_are_answered() {
         }
     });
 }
+
+/// A client that asks for much and takes nothing is cut off as well.
+#[test]
+fn who_does_not_read_is_cut_off() {
+    let bench = Bench::new(
+        "",
+        "[limits]\nconnections = 1\nconnection_seconds = 1\nheader_seconds = 1\nbody_seconds = 2\nrequest_seconds = 3\ntokens = 150000\nexplain_tokens = 150000\n",
+    );
+    let service = bench.serve();
+    let body = json!({"token_ids": vec![1; 150_000]}).to_string();
+    let mut stuck = service.connect();
+    let head = format!(
+        "POST /v1/explain HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {SCORES}\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n",
+        body.len()
+    );
+    stuck.write_all(head.as_bytes()).unwrap();
+    stuck.write_all(body.as_bytes()).unwrap();
+    std::thread::sleep(Duration::from_millis(500));
+    // The only place is taken until then.
+    let begun = Instant::now();
+    assert_eq!(service.get("/healthz").status, 200);
+    let waited = begun.elapsed();
+    assert!((2..12).contains(&waited.as_secs()), "{waited:?}");
+    let mut taken = Vec::new();
+    let _ = stuck.read_to_end(&mut taken);
+    // Cut off in the middle: else the answer fitted into buffers, and nothing was tested.
+    let text = String::from_utf8_lossy(&taken);
+    assert!(text.starts_with("HTTP/1.1 200") && !text.ends_with("]}"));
+}

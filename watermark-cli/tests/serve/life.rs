@@ -130,18 +130,43 @@ fn cohorts_and_keys_change_without_a_restart() {
     let message = failed["message"].as_str().unwrap();
     assert!(message.contains("cohorts.jsonl, line 2"), "{message}");
     assert_eq!(slot()["mark"], "flagged");
-    // By signal: another key under the same name.
+    // A file that was missing, and that no state has named so far, is found when it is there.
     let config = std::fs::read_to_string(bench.path("serve.toml")).unwrap();
+    bench.write("serve.toml", &config.replace("s3.key", "later.key"));
+    let failed = service.event("reload-failed");
+    assert!(failed["message"].as_str().unwrap().contains("later.key"));
+    std::fs::copy(bench.path("s4.key"), bench.path("later.key")).unwrap();
     bench.write("cohorts.jsonl", "");
-    bench.write("serve.toml", &config.replace("s3.key", "s4.key"));
-    service.signal(Signal::HUP);
     service.event("reloaded");
     assert_eq!(slot()["slot"], 4);
+    // By signal: another key under the same name.
+    bench.write("serve.toml", &config);
+    service.signal(Signal::HUP);
+    service.event("reloaded");
+    assert_eq!(slot()["slot"], 3);
     // A configuration that cannot be read leaves the service as it is.
     bench.write("serve.toml", "listen = ");
     service.signal(Signal::HUP);
     service.event("reload-failed");
-    assert_eq!(slot()["slot"], 4);
+    assert_eq!(slot()["slot"], 3);
+}
+
+/// The configuration in the documentation is one.
+#[test]
+fn the_documented_configuration_is_accepted() {
+    let document = include_str!("../../SERVE.md");
+    let (_, rest) = document.split_once("```toml\n").unwrap();
+    let (config, _) = rest.split_once("```").unwrap();
+    let bench = Bench::new("", "");
+    bench.write("serve.toml", config);
+    for (name, from) in [("2026q4-0.key", "s3.key"), ("2026q4-7.key", "s4.key")] {
+        std::fs::copy(bench.path(from), bench.path(name)).unwrap();
+    }
+    bench.write("cohorts.jsonl", "");
+    bench.private("analyst.token", &format!("{SCORES}\n"));
+    let output = bench.run("serve --config serve.toml --dry-run");
+    let error = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.success(), "{error}");
 }
 
 #[test]
