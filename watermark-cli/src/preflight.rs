@@ -201,6 +201,43 @@ fn self_overlap(texts: &[Vec<&[u32]>], n: usize) -> f64 {
     shared as f64 / all.max(1) as f64
 }
 
+/// How many distinct cells so many tokens have: as in the logs, in their order.
+#[derive(Debug)]
+pub(crate) struct Growth(Vec<(u64, u64)>);
+
+impl Growth {
+    pub(crate) fn of(mark: &Mark, items: &[Item]) -> Self {
+        let mut exhibit = Exhibit::new(mark.profile().context_width());
+        let contexts = items.iter().flat_map(|item| &item.contexts);
+        contexts.for_each(|context| exhibit.exclude(context));
+        let points = items.iter().map(|item| {
+            item.segments.iter().for_each(|one| exhibit.push(one));
+            (exhibit.counts().tokens, exhibit.counts().cells)
+        });
+        Self([(0, 0)].into_iter().chain(points).collect())
+    }
+
+    /// Tokens with so many cells. More than the logs have are put at the rate of their last tenth; since the rate
+    /// goes on falling, that is a lower bound, which the flag says.
+    pub(crate) fn tokens(&self, cells: u64) -> Option<(u64, bool)> {
+        let between = |(t, c): (u64, u64), (u, d): (u64, u64)| {
+            let rate = (d - c) as f64 / (u - t) as f64;
+            (rate > 0.0).then(|| t + ((cells - c) as f64 / rate).ceil() as u64)
+        };
+        let after = self.0.partition_point(|&(_, c)| c < cells);
+        match self.0.get(after) {
+            Some(&next) if after > 0 => Some((between(self.0[after - 1], next)?, false)),
+            Some(_) => Some((0, false)),
+            None => {
+                let last = *self.0.last()?;
+                let from = self.0.partition_point(|&(t, _)| t * 10 < last.0 * 9);
+                let from = self.0[from.saturating_sub(1)];
+                Some((between(from, last)?, true))
+            }
+        }
+    }
+}
+
 /// How far single answers carry.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -314,6 +351,26 @@ mod tests {
         // After 1 comes 2 or 3, evenly.
         let fork = Diversity::of(&[item(&[&[1, 2], &[1, 3]])], 9);
         assert!((fork.bigram_entropy - 2f64.ln()).abs() < 1e-12);
+    }
+
+    #[test]
+    fn cells_grow_as_in_the_logs() {
+        // Of h = 1: 3 cells in 4 tokens, then 2 in 3, then none in 4.
+        let items = [
+            item(&[&[1, 2, 3, 4]]),
+            item(&[&[5, 6, 7]]),
+            item(&[&[1, 2, 3, 4]]),
+        ];
+        let mark = mark("greenlist-h1");
+        let growth = Growth::of(&mark, &items[..2]);
+        assert_eq!(growth.tokens(0), Some((0, false)));
+        assert_eq!(growth.tokens(3), Some((4, false)));
+        assert_eq!(growth.tokens(4), Some((6, false)));
+        assert_eq!(growth.tokens(5), Some((7, false)));
+        assert_eq!(growth.tokens(9), Some((13, true)));
+        // Nothing new comes any more.
+        assert_eq!(Growth::of(&mark, &items).tokens(6), None);
+        assert_eq!(Growth::of(&mark, &[]).tokens(1), None);
     }
 
     #[test]

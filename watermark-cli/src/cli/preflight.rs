@@ -39,7 +39,7 @@ pub(crate) struct Preflight {
     /// Probability of rejection that is asked for.
     #[arg(long, default_value_t = 0.9)]
     pub(crate) power: f64,
-    /// Distinct cells a token of the suspect [default: those of the logs].
+    /// Distinct cells a token of the suspect [default: new cells come as in the logs].
     #[arg(long, value_name = "X")]
     pub(crate) cells_per_token: Option<f64>,
     /// How it is printed.

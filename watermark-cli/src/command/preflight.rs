@@ -14,7 +14,7 @@ use super::detect::exhibit;
 use crate::cli::{Format, Preflight};
 use crate::error::CliError;
 use crate::input::{InputError, read_all, read_sessions};
-use crate::preflight::{Diversity, Single, Skips, Strength};
+use crate::preflight::{Diversity, Growth, Single, Skips, Strength};
 use crate::render::{headline, print_json};
 
 /// Fewer answers give rough figures.
@@ -36,6 +36,8 @@ struct Need {
     cells: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     tokens: Option<u64>,
+    /// More than the logs have: `tokens` is a lower bound, at the rate of new cells in their last tenth.
+    at_least: bool,
 }
 
 #[derive(Serialize)]
@@ -75,7 +77,9 @@ struct Report {
     single: Single,
     alpha: f64,
     power: f64,
-    cells_per_token: f64,
+    /// As given; absent where new cells come as in the logs.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cells_per_token: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     calibration: Option<String>,
     needs: Vec<Need>,
@@ -123,7 +127,7 @@ pub(super) fn run(arguments: &Preflight) -> Result<ExitCode, CliError> {
         .as_deref()
         .map(super::distill::dose_curve)
         .transpose()?;
-    let cells_per_token = arguments.cells_per_token.unwrap_or(strength.scored_share);
+    let growth = Growth::of(mark, &items);
     let report = Report {
         kind: "watermark.preflight",
         schema: 1,
@@ -134,14 +138,8 @@ pub(super) fn run(arguments: &Preflight) -> Result<ExitCode, CliError> {
         single: Single::of(mark, &items, arguments.alpha),
         alpha: arguments.alpha,
         power: arguments.power,
-        cells_per_token,
-        needs: needs(
-            arguments,
-            mark,
-            strength.excess,
-            curve.as_ref(),
-            cells_per_token,
-        ),
+        cells_per_token: arguments.cells_per_token,
+        needs: needs(arguments, mark, strength.excess, curve.as_ref(), &growth),
         calibration: curve.map(|curve| curve.source),
         warnings: warnings(&strength, comparison.as_ref(), items.len()),
         strength,
@@ -190,21 +188,24 @@ fn needs(
     mark: &Mark,
     own: f64,
     curve: Option<&DoseCurve>,
-    cells_per_token: f64,
+    growth: &Growth,
 ) -> Vec<Need> {
     let null = mark.scheme().null();
     let need = |by, value, excess: f64| {
         let cells = (excess > 0.0)
             .then(|| cells_needed(null, null.mean() + excess, arguments.alpha, arguments.power))
             .flatten();
+        let tokens = cells.and_then(|cells| match arguments.cells_per_token {
+            Some(rate) => Some(((cells as f64 / rate).ceil() as u64, false)),
+            None => growth.tokens(cells),
+        });
         Need {
             by,
             value,
             excess,
             cells,
-            tokens: cells
-                .filter(|_| cells_per_token > 0.0)
-                .map(|cells| (cells as f64 / cells_per_token).ceil() as u64),
+            tokens: tokens.map(|(tokens, _)| tokens),
+            at_least: tokens.is_some_and(|(_, more)| more),
         }
     };
     let transfers = arguments.transfer.iter();
@@ -301,8 +302,14 @@ fn text(report: &Report) -> String {
     );
     let _ = writeln!(
         out,
-        "A suspect would have to give, for rejection at alpha {:e} with probability {} by closed-cells, at {:.3} cells a token:",
-        report.alpha, report.power, report.cells_per_token
+        "A suspect would have to give, for rejection at alpha {:e} with probability {} by closed-cells, {}:",
+        report.alpha,
+        report.power,
+        report
+            .cells_per_token
+            .map_or("with new cells as in the logs".to_owned(), |rate| format!(
+                "at {rate} cells a token"
+            ))
     );
     for need in &report.needs {
         let who = match need.by {
@@ -310,7 +317,11 @@ fn text(report: &Report) -> String {
             _ => format!("{} of its training data marked", need.value),
         };
         let what = match (need.cells, need.tokens) {
+            (Some(cells), Some(tokens)) if need.at_least => {
+                format!("more than {tokens} tokens ({cells} cells; the logs have fewer)")
+            }
             (Some(cells), Some(tokens)) => format!("{tokens} tokens ({cells} cells)"),
+            (Some(cells), None) => format!("{cells} cells; the logs say not in how many tokens"),
             _ => "no number of tokens is enough".to_owned(),
         };
         let _ = writeln!(out, "  {who:<40} {:>+9.5}  {what}", need.excess);

@@ -355,7 +355,7 @@ async fn on_detect(
             .map(|text| Detection::new(&open, test(&open, text), with_scores));
         Ok((detections.collect::<Vec<_>>(), most - left))
     };
-    let (mut inputs, tokens) = server.work(limits, work).await?;
+    let (mut inputs, tokens) = server.places.run(limits, work).await?;
     let _ = audit.tokens.set(tokens);
     Ok(Json(match inputs.pop() {
         Some(one) if !several => DetectResponse::One(one),
@@ -399,7 +399,7 @@ pub(super) async fn explained(
         let explanation = Explanation::of(&open.mark, &*open.tokenizer, &text.contexts, &segments);
         Ok(((open, sample, explanation), most - left))
     };
-    let (result, tokens) = server.work(limits, work).await?;
+    let (result, tokens) = server.places.run(limits, work).await?;
     let _ = audit.tokens.set(tokens);
     Ok(result)
 }

@@ -19,9 +19,9 @@ use tokio::task::JoinSet;
 
 use super::config::Limits;
 use super::log::{self, Audit, RequestLine};
-use super::problem::Problem;
 use super::state::{Stamp, State};
 use super::token::Rates;
+use super::work::Places;
 use super::{ServeError, known, routes};
 
 /// `/readyz` opens files; asked more often than this, it repeats itself.
@@ -35,7 +35,7 @@ pub(super) struct Server {
     /// Where it really listens: the port of port 0.
     pub(super) address: SocketAddr,
     pub(super) rates: Rates,
-    places: Arc<Semaphore>,
+    pub(super) places: Places,
     ready: tokio::sync::Mutex<Option<(Instant, Result<(), String>)>>,
     /// The files as they were at the last attempt to load them.
     seen: Mutex<Vec<(PathBuf, Stamp)>>,
@@ -49,34 +49,6 @@ impl Server {
     /// The state at this moment: a request works with one, whatever is loaded meanwhile.
     pub(super) fn state(&self) -> Arc<State> {
         Arc::clone(&self.state.read().unwrap_or_else(PoisonError::into_inner))
-    }
-
-    /// Runs work on a thread of its own as soon as there is a place. The place is held until the work is done,
-    /// even if nobody waits for it any more.
-    pub(super) async fn work<T: Send + 'static>(
-        &self,
-        limits: &Limits,
-        work: impl FnOnce() -> Result<T, Problem> + Send + 'static,
-    ) -> Result<T, Problem> {
-        let places = Arc::clone(&self.places);
-        let whole = async {
-            let Ok(place) = places.acquire_owned().await else {
-                return Err(Problem::internal());
-            };
-            let task = tokio::task::spawn_blocking(move || {
-                let _place = place;
-                work()
-            });
-            task.await.unwrap_or_else(|_| Err(Problem::internal()))
-        };
-        tokio::time::timeout(limits.request_time(), whole)
-            .await
-            .unwrap_or_else(|_| {
-                Err(Problem::busy(format!(
-                    "no answer within {} s; send less, or later",
-                    limits.request_seconds
-                )))
-            })
     }
 
     /// Whether known answers come out and every mark's key file is still there.
@@ -250,7 +222,7 @@ async fn serve(
         listen,
         address,
         rates: Rates::default(),
-        places: Arc::new(Semaphore::new(limits.concurrent)),
+        places: Places::new(limits.concurrent),
         ready: tokio::sync::Mutex::new(None),
         seen: Mutex::new(Vec::new()),
         failed: Mutex::new(None),

@@ -59,7 +59,7 @@ fn logs_are_measured_before_a_campaign() {
     );
     let found = report(
         &bench,
-        "log.jsonl --unmarked plain.jsonl --dose-curve dose.json --share 0.5",
+        "log.jsonl --unmarked plain.jsonl --dose-curve dose.json --share 0.5 --cells-per-token 0.5",
     );
 
     let mut exhibit = Exhibit::new(1);
@@ -93,8 +93,20 @@ fn logs_are_measured_before_a_campaign() {
         assert_eq!((&need["by"], &need["value"]), (&json!(by), &json!(value)));
         let cells = cells_needed(null, 0.25 + excess, 1e-5, 0.9).unwrap();
         assert_eq!(need["cells"], cells);
-        assert_eq!(need["tokens"], (cells as f64 / scored).ceil() as u64);
+        assert_eq!(
+            (&need["tokens"], &need["atLeast"]),
+            (&json!(2 * cells), &json!(false))
+        );
     }
+    // By the logs' own growth: few cells in at least as many tokens, and no more than they have.
+    let grown = report(&bench, "log.jsonl");
+    let half = &grown["needs"][2];
+    let [cells, tokens] = ["cells", "tokens"].map(|name| half[name].as_u64().unwrap());
+    assert!(
+        (cells..210 * 60).contains(&tokens) && half["atLeast"] == false,
+        "{half}"
+    );
+    assert_eq!(grown["needs"][0]["atLeast"], true);
     // The tokens that are needed grow as the inverse square.
     let [few, many] = [2, 1].map(|index| needs[index]["cells"].as_f64().unwrap());
     assert!((15.0..40.0).contains(&(many / few)), "{few} {many}");
