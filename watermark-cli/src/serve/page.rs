@@ -123,7 +123,7 @@ async fn answer(
 fn said(verdict: Verdict) -> &'static str {
     match verdict {
         Verdict::Rejected => {
-            "Independence of this text from the key is rejected: expected of text written under it. Does not show who wrote the text: marks can be imitated by who has seen many marked answers."
+            "Independence of this text from the key is rejected: expected of text written under it. Does not show who wrote the text: whoever has seen many marked answers can imitate the mark."
         }
         Verdict::NotRejected => {
             "No dependence on the key was detected. That is not evidence of absence: short, quoted, edited or translated text loses the mark."

@@ -34,6 +34,10 @@ fn a_text_is_explained_without_scripts() {
     assert!(reply.body.contains("insufficient evidence"));
     assert!(reply.body.contains("class=\"tokens\"") && !reply.body.contains("<b>bold"));
     assert!(!reply.body.contains(SCORES), "the token does not come back");
+    let lower = reply.body.to_lowercase();
+    for word in ["proves", "stolen", "guilty", "certain", "100 %", "p = 0"] {
+        assert!(!lower.contains(word), "{word}");
+    }
     // The text is back in its box, with the lines that were pasted.
     assert!(
         reply
