@@ -9,7 +9,9 @@ mod distill;
 mod explain;
 mod key;
 mod plan;
+mod preflight;
 mod report;
+mod serve;
 
 pub(crate) use collect::{
     AccessArgs, Api, CapArgs, Collect, CollectImport, CollectResume, CollectRun, CollectStatus,
@@ -19,7 +21,9 @@ pub(crate) use distill::{Distill, OpenArgs};
 pub(crate) use explain::{Explain, ExplainFormat};
 pub(crate) use key::{Commit, Inspect, Key, KeyArgs, KeySource, Open, RecipeArgs, Rotate};
 pub(crate) use plan::{ApiArg, ControlArg, LooksArg, New, Plan, Power};
+pub(crate) use preflight::Preflight;
 pub(crate) use report::{Report, ReportArgs};
+pub(crate) use serve::Serve;
 
 /// Mark a language model's outputs, and test who was trained on them.
 #[derive(Parser)]
@@ -54,6 +58,8 @@ pub(crate) enum Command {
     Report(Report),
     /// A text token by token: scored, skipped and why.
     Explain(Explain),
+    /// Detection as a service, on the loopback interface by default.
+    Serve(Serve),
     /// Checks this installation: what works, what is missing and how to get it.
     Doctor(Doctor),
     /// Completions for a shell, on standard output.

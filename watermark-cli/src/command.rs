@@ -22,6 +22,10 @@ mod report;
 pub(crate) use detect::windows::Scanned;
 
 pub(crate) use distill::UnderPlan;
+mod preflight;
+mod serve;
+
+pub(crate) use detect::exhibit;
 
 /// Runs the command that was asked for.
 pub(crate) fn run(cli: Cli, config: &Config) -> Result<ExitCode, CliError> {
@@ -38,6 +42,7 @@ pub(crate) fn run(cli: Cli, config: &Config) -> Result<ExitCode, CliError> {
         Command::Doctor(arguments) => doctor::run(&arguments, config),
         Command::Completions { shell } => manual::completions(shell),
         Command::Man { out } => manual::pages(out.as_deref()),
+        Command::Serve(arguments) => serve::run(&arguments),
     }
 }
 

@@ -23,6 +23,7 @@ use watermark_eval::reading::ReadError;
 use crate::command::collect::error::CollectError;
 use crate::input::InputError;
 use crate::render::figure::FigureError;
+use crate::serve::ServeError;
 
 /// Why a command stopped.
 #[derive(Debug, thiserror::Error)]
@@ -145,6 +146,8 @@ pub(crate) enum CliError {
     },
     #[error("figure: {0}")]
     ReportFigure(#[from] FigureError),
+    #[error(transparent)]
+    Serve(#[from] ServeError),
     #[error("figure: {0}")]
     Figure(#[from] watermark_eval::plot::PlotError),
 }
@@ -221,6 +224,7 @@ impl CliError {
             | Self::Demo(_)
             | Self::Figure(_)
             | Self::ReportFigure(_) => 1,
+            Self::Serve(error) => error.exit_code(),
         }
     }
 

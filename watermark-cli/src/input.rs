@@ -314,6 +314,24 @@ pub(crate) fn read_prompts(
         .collect()
 }
 
+/// What the writer of the mark recorded in a JSONL file; lines without a session have none.
+pub(crate) fn read_sessions(
+    path: &Path,
+) -> Result<Vec<watermark_core::sampler::SessionRecord>, InputError> {
+    let text = read_text(path)?;
+    let mut sessions = Vec::new();
+    for (line, object) in objects(&text) {
+        let error = |message| error(path, Place::Line(line), message);
+        let object = object.map_err(error)?;
+        if let Some(session) = fields::get(&object, records::SESSION) {
+            let session = serde::Deserialize::deserialize(session)
+                .map_err(|e: serde_json::Error| error(format!("field `session`: {e}")))?;
+            sessions.push(session);
+        }
+    }
+    Ok(sessions)
+}
+
 /// The objects of the lines that are not blank, with their numbers.
 fn objects(text: &str) -> impl Iterator<Item = (usize, Result<Object, String>)> {
     text.lines()

@@ -15,7 +15,9 @@ mod error;
 mod input;
 mod keysource;
 mod mark;
+mod preflight;
 mod render;
+mod serve;
 
 fn main() -> ExitCode {
     let run = || {

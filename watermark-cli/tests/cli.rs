@@ -13,6 +13,8 @@ mod manners;
 mod plan;
 #[path = "cli/plan_seal.rs"]
 mod plan_seal;
+#[path = "cli/preflight.rs"]
+mod preflight;
 #[path = "cli/report.rs"]
 mod report;
 

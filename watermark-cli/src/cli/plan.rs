@@ -7,6 +7,7 @@ use clap::{Args, Subcommand, ValueEnum};
 use watermark_core::detect::TestId;
 
 use super::distill::test;
+use super::preflight::Preflight;
 use super::{Format, KeySource};
 
 #[derive(Subcommand)]
@@ -23,6 +24,8 @@ pub(crate) enum Plan {
     },
     /// How many cells and tokens of the suspect a test will need.
     Power(Power),
+    /// What logged answers carry: the mark's strength, what it cost, what a suspect would have to give.
+    Preflight(Preflight),
 }
 
 /// How many cells and tokens of the suspect a test will need.

@@ -78,7 +78,7 @@ fn detection(mark: &Mark, name: &str, items: &[Item], policy: &Policy) -> Detect
 }
 
 /// The inputs' cells: windows of anything that a model read left out.
-pub(super) fn exhibit(mark: &Mark, items: &[Item]) -> Exhibit {
+pub(crate) fn exhibit(mark: &Mark, items: &[Item]) -> Exhibit {
     let mut exhibit = Exhibit::new(mark.profile().context_width());
     let contexts = items.iter().flat_map(|item| &item.contexts);
     contexts.for_each(|context| exhibit.exclude(context));

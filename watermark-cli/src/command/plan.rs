@@ -26,6 +26,7 @@ pub(super) fn run(arguments: &Plan) -> Result<ExitCode, CliError> {
         Plan::New(arguments) => sealing::new(arguments),
         Plan::Seal { plan, out } => sealing::seal(plan, out),
         Plan::Power(arguments) => power(arguments),
+        Plan::Preflight(arguments) => super::preflight::run(arguments),
     }
 }
 
