@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use clap::Command;
+use clap::builder::Resettable;
 use serde::Deserialize;
 
 use crate::error::CliError;
@@ -148,7 +149,11 @@ impl Config {
                 .get(argument.get_id().as_str())
                 .filter(|_| !argument.is_positional());
             match set {
-                Some((value, _)) => argument.default_value(value.clone()).required(false),
+                // A default does not count as present, so that what asks for presence is taken away.
+                Some((value, _)) => argument
+                    .default_value(value.clone())
+                    .required(false)
+                    .required_unless_present(Resettable::Reset),
                 None => argument,
             }
         });

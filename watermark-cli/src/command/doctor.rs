@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use serde::Serialize;
 use watermark_core::kernel::Kernel;
+use watermark_core::key::read_key_file;
 
 use crate::cli::{Doctor, Format};
 use crate::config::Config;
@@ -130,7 +131,7 @@ fn checks(config: &Config) -> Vec<Check> {
 fn examine(name: &str, value: &str) -> Result<(), CliError> {
     let path = Path::new(value);
     match name {
-        "key_file" => Ok(drop(watermark_core::key::read_key_file(path)?)),
+        "key_file" => read_key_file(path).map(drop).map_err(CliError::from),
         "profile" => profile(value).map(drop),
         "tokenizer" => tokenizer(Some(path)).map(drop),
         "model" => std::fs::File::open(path)
