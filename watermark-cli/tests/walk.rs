@@ -115,7 +115,7 @@ impl Drop for Server {
 }
 
 #[test]
-#[cfg_attr(debug_assertions, ignore = "trains two students: run in release")]
+#[cfg_attr(debug_assertions, ignore = "run in release by the gate")]
 fn walk() {
     let clock = Instant::now();
     let walk = Walk(tempfile::tempdir().unwrap());
