@@ -83,6 +83,22 @@ pub(crate) fn tokenizer(path: Option<&Path>) -> Result<HfTokenizer, CliError> {
     })
 }
 
+/// A profile and the tokenizer that its ids refer to.
+pub(crate) fn recipe(
+    name: &str,
+    tokenizer_file: Option<&Path>,
+) -> Result<(Profile, HfTokenizer), CliError> {
+    let profile = profile(name)?;
+    let tokenizer = tokenizer(tokenizer_file)?;
+    profile
+        .check_tokenizer(&tokenizer)
+        .map_err(|source| CliError::Profile {
+            name: name.to_owned(),
+            source,
+        })?;
+    Ok((profile, tokenizer))
+}
+
 /// A mark with its key and tokenizer.
 pub(crate) struct Context {
     pub(crate) keys: Keys,
@@ -115,15 +131,14 @@ impl Context {
 
 impl MarkArgs {
     pub(crate) fn open(&self) -> Result<Context, CliError> {
-        let wrap = |source| CliError::Profile {
-            name: self.profile.clone(),
-            source,
-        };
-        let profile = profile(&self.profile)?;
-        let tokenizer = tokenizer(self.tokenizer.as_deref())?;
-        profile.check_tokenizer(&tokenizer).map_err(wrap)?;
+        let (profile, tokenizer) = recipe(&self.profile, self.tokenizer.as_deref())?;
         let keys = self.key.read()?;
-        let mark = profile.bind(&keys.slot).map_err(wrap)?;
+        let mark = profile
+            .bind(&keys.slot)
+            .map_err(|source| CliError::Profile {
+                name: self.profile.clone(),
+                source,
+            })?;
         Ok(Context {
             keys,
             mark,

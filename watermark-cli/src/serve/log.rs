@@ -3,9 +3,10 @@
 
 use std::io::Write;
 use std::sync::OnceLock;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::SystemTime;
 
 use serde::Serialize;
+use watermark_core::evidence::time::rfc3339_millis;
 
 use super::token::Caller;
 
@@ -52,38 +53,13 @@ pub(super) fn event(name: &str, message: impl std::fmt::Display) {
 
 /// The time, RFC 3339 in UTC, to the millisecond.
 pub(super) fn now() -> String {
-    let since = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap_or_default();
-    rfc3339(since.as_secs(), since.subsec_millis())
-}
-
-/// Days to a date by the proleptic Gregorian calendar: years of 365.2425 days that start in March.
-fn rfc3339(seconds: u64, millis: u32) -> String {
-    let (days, second) = (seconds / 86_400, seconds % 86_400);
-    let shifted = days + 719_468;
-    let (era, day) = (shifted / 146_097, shifted % 146_097);
-    let year = (day - day / 1460 + day / 36_524 - day / 146_096) / 365;
-    let of_year = day - (365 * year + year / 4 - year / 100);
-    let month = (5 * of_year + 2) / 153;
-    let day = of_year - (153 * month + 2) / 5 + 1;
-    let (month, carry) = if month < 10 {
-        (month + 3, 0)
-    } else {
-        (month - 9, 1)
-    };
-    format!(
-        "{:04}-{month:02}-{day:02}T{:02}:{:02}:{:02}.{millis:03}Z",
-        400 * era + year + carry,
-        second / 3600,
-        second / 60 % 60,
-        second % 60
-    )
+    rfc3339_millis(SystemTime::now())
 }
 
 #[cfg(test)]
 mod tests {
-    use super::rfc3339;
+    use super::*;
+    use std::time::{Duration, UNIX_EPOCH};
 
     #[test]
     fn dates_at_the_edges_of_the_calendar() {
@@ -95,7 +71,8 @@ mod tests {
             (1_798_761_599, "2026-12-31T23:59:59.000Z"),
             (4_107_542_400, "2100-03-01T00:00:00.000Z"),
         ] {
-            assert_eq!(rfc3339(seconds, 0), expected);
+            let time = UNIX_EPOCH + Duration::from_secs(seconds);
+            assert_eq!(rfc3339_millis(time), expected);
         }
     }
 }

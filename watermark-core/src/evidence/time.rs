@@ -1,16 +1,28 @@
-//! Points in time: UTC to the second, as RFC 3339 writes them (`2026-11-25T10:43:09Z`).
+//! Points in time: UTC as RFC 3339 writes them, to the second (`2026-11-25T10:43:09Z`) or to the millisecond.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
 const DAY: u64 = 86_400;
 
-/// A point in time as text; before 1970 it is 1970.
+/// A point in time as text, to the second; before 1970 it is 1970.
 pub fn rfc3339(time: SystemTime) -> String {
+    format!("{}Z", to_the_second(time))
+}
+
+/// The same to the millisecond: `2026-11-25T10:43:09.250Z`.
+pub fn rfc3339_millis(time: SystemTime) -> String {
+    let millis = time
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |since| since.subsec_millis());
+    format!("{}.{millis:03}Z", to_the_second(time))
+}
+
+fn to_the_second(time: SystemTime) -> String {
     let seconds = time.duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs());
     let (year, month, day) = date(seconds / DAY);
     let rest = seconds % DAY;
     let (hour, minute, second) = (rest / 3600, rest / 60 % 60, rest % 60);
-    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z")
+    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}")
 }
 
 /// Whether a text is a point in time of this form, on a day that exists.

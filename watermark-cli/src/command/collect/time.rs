@@ -2,19 +2,7 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-/// `2026-03-01T12:00:00.250Z`.
-pub(super) fn rfc3339(time: SystemTime) -> String {
-    let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
-    let (days, second) = (since.as_secs() / 86_400, since.as_secs() % 86_400);
-    let (year, month, day) = date(days as i64);
-    format!(
-        "{year:04}-{month:02}-{day:02}T{:02}:{:02}:{:02}.{:03}Z",
-        second / 3600,
-        second / 60 % 60,
-        second % 60,
-        since.subsec_millis()
-    )
-}
+pub(super) use watermark_core::evidence::time::rfc3339_millis as rfc3339;
 
 /// Reads what [`rfc3339`] writes.
 pub(super) fn from_rfc3339(text: &str) -> Option<SystemTime> {
@@ -64,22 +52,6 @@ fn days(year: i64, month: i64, day: i64) -> Option<i64> {
     Some(365 * year + leaps + (153 * month + 2) / 5 + day - 1 - 719_468)
 }
 
-fn date(days: i64) -> (i64, i64, i64) {
-    let days = days + 719_468;
-    let era = days / 146_097;
-    let of_era = days % 146_097;
-    let year = (of_era - of_era / 1460 + of_era / 36_524 - of_era / 146_096) / 365;
-    let of_year = of_era - (365 * year + year / 4 - year / 100);
-    let month = (5 * of_year + 2) / 153;
-    let day = of_year - (153 * month + 2) / 5 + 1;
-    let (month, carry) = if month < 10 {
-        (month + 3, 0)
-    } else {
-        (month - 9, 1)
-    };
-    (era * 400 + year + carry, month, day)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -98,8 +70,8 @@ mod tests {
             assert_eq!(from_rfc3339(text), Some(time));
         }
         for day in 0..80_000 {
-            let (y, m, d) = date(day);
-            assert_eq!(days(y, m, d), Some(day));
+            let time = UNIX_EPOCH + Duration::from_secs(day * 86_400);
+            assert_eq!(from_rfc3339(&rfc3339(time)), Some(time));
         }
     }
 

@@ -47,14 +47,8 @@ pub(super) fn said(commitment: &Commitment, out: &Path) -> serde_json::Value {
 }
 
 pub(super) fn recipe(arguments: &RecipeArgs) -> Result<Params, CliError> {
-    let profile = crate::mark::profile(&arguments.profile)?;
-    let tokenizer = crate::mark::tokenizer(arguments.tokenizer.as_deref())?;
-    profile
-        .check_tokenizer(&tokenizer)
-        .map_err(|source| CliError::Profile {
-            name: arguments.profile.clone(),
-            source,
-        })?;
+    let (profile, tokenizer) =
+        crate::mark::recipe(&arguments.profile, arguments.tokenizer.as_deref())?;
     Ok(Params::new(
         profile,
         Vocabulary::of(&tokenizer),

@@ -110,14 +110,8 @@ pub(super) fn new(arguments: &New) -> Result<ExitCode, CliError> {
 fn key(arguments: &New) -> Result<(Profile, Vocabulary, PlannedKey), CliError> {
     let slot = arguments.slot.unwrap_or(0);
     let Some(path) = &arguments.commitment else {
-        let profile = crate::mark::profile(&arguments.profile)?;
-        let tokenizer = crate::mark::tokenizer(arguments.tokenizer.as_deref())?;
-        profile
-            .check_tokenizer(&tokenizer)
-            .map_err(|source| CliError::Profile {
-                name: arguments.profile.clone(),
-                source,
-            })?;
+        let (profile, tokenizer) =
+            crate::mark::recipe(&arguments.profile, arguments.tokenizer.as_deref())?;
         let keys = KeyArgs {
             source: arguments.key.source(),
             epoch: arguments.epoch.clone(),
