@@ -356,5 +356,13 @@ mod tests {
             train(&documents(), still),
             TrainingError::NotPositive { .. }
         ));
+        let short = StudentConfig {
+            context: config().window - 1,
+            ..config()
+        };
+        assert!(matches!(
+            train(&documents(), short),
+            TrainingError::Window { .. }
+        ));
     }
 }

@@ -89,7 +89,7 @@ impl Cycle {
                 layers: self.layers,
                 heads: (self.dim / 32).max(1),
                 hidden: self.dim * 8 / 3 / 32 * 32,
-                context: self.answer_tokens + 32,
+                context: (self.answer_tokens + 32).max(StudentConfig::default().window),
                 epochs: self.epochs,
                 vocabulary: match self.observed_vocabulary {
                     true => Vocabulary::Observed,
