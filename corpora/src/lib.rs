@@ -27,6 +27,21 @@ pub fn openings() -> impl Iterator<Item = &'static str> + Clone {
     include_str!("../data/openings.txt").lines()
 }
 
+/// The names of the packaged sets of prompts.
+pub const PROMPT_SETS: [&str; 4] = ["prose", "code", "reasoning", "dialogue"];
+
+/// A packaged set of prompts to ask a suspect with, by name: one object `{"id", "prompt"}` a line. They
+/// draw long text of high entropy and depend on no key.
+pub fn prompt_set(name: &str) -> Option<&'static str> {
+    Some(match name {
+        "prose" => include_str!("../prompts/prose.jsonl"),
+        "code" => include_str!("../prompts/code.jsonl"),
+        "reasoning" => include_str!("../prompts/reasoning.jsonl"),
+        "dialogue" => include_str!("../prompts/dialogue.jsonl"),
+        _ => return None,
+    })
+}
+
 /// The manifest, as TOML.
 pub fn manifest() -> &'static str {
     include_str!("../manifest.toml")

@@ -46,10 +46,14 @@ fn the_manifest_is_the_data() {
         assert!(listed.insert(file.path.clone()), "{} twice", file.path);
         total += file.bytes;
     }
-    let present: BTreeSet<String> = std::fs::read_dir(root.join("data"))
-        .unwrap()
-        .map(|entry| format!("data/{}", entry.unwrap().file_name().to_string_lossy()))
-        .collect();
+    let files = |folder: &'static str| {
+        let entries = std::fs::read_dir(root.join(folder)).unwrap();
+        entries.map(move |entry| {
+            let name = entry.unwrap().file_name();
+            format!("{folder}/{}", name.to_string_lossy())
+        })
+    };
+    let present: BTreeSet<String> = files("data").chain(files("prompts")).collect();
     assert_eq!(present, listed);
     assert!(total <= MAX_BYTES, "{total} bytes of data");
 }
@@ -58,5 +62,12 @@ fn the_manifest_is_the_data() {
 fn texts_are_what_they_are_said_to_be() {
     assert_eq!(watermark_corpora::prompts().count(), 64);
     assert_eq!(watermark_corpora::openings().count(), 24);
+    for name in watermark_corpora::PROMPT_SETS {
+        let set = watermark_corpora::prompt_set(name).unwrap();
+        let lines: BTreeSet<&str> = set.lines().collect();
+        assert!((60..=100).contains(&lines.len()), "{name}");
+        assert_eq!(lines.len(), set.lines().count(), "{name} has a line twice");
+    }
+    assert!(watermark_corpora::prompt_set("poetry").is_none());
     assert!(watermark_corpora::held_out().all(|passage| !passage.trim().is_empty()));
 }

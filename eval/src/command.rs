@@ -3,8 +3,10 @@
 pub(crate) mod bench;
 pub(crate) mod cycle;
 pub(crate) mod embed;
+pub(crate) mod endpoint;
 pub(crate) mod null;
 pub(crate) mod sample;
+pub(crate) mod student;
 pub(crate) mod study;
 pub(crate) mod teacher;
 

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use rand_core::Rng;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use watermark_core::candidates::Sampling;
 use watermark_core::detect::{Score, Test, score};
 use watermark_core::distill::{DistillError, Distillation, distill};
@@ -26,7 +26,7 @@ use crate::student::{DOCUMENT_START, Student, StudentConfig};
 use crate::training::TrainingError;
 
 /// The sizes of a run.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Plan {
     /// The mark.
@@ -64,7 +64,7 @@ impl Plan {
     }
 
     /// The student's settings under this plan's seed.
-    fn student(&self) -> StudentConfig {
+    pub fn student(&self) -> StudentConfig {
         StudentConfig {
             seed: coins(self.seed, "initialisation", 0).next_u64(),
             order: coins(self.seed, "order", 0).next_u64(),

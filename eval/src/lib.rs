@@ -7,6 +7,7 @@
 pub mod bench;
 pub mod demo;
 pub mod embedded;
+pub mod endpoint;
 pub mod files;
 pub mod generate;
 pub mod lengths;

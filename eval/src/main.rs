@@ -21,10 +21,14 @@ enum Command {
     TrainTokenizer(command::teacher::TrainTokenizer),
     /// Train a small decoder-only transformer on a directory of text files.
     TrainTeacher(command::teacher::TrainTeacher),
+    /// Train a small student from scratch on answers that `watermark generate` wrote.
+    TrainStudent(command::student::TrainStudent),
     /// Put a trained teacher and its tokenizer into the corpora crate, and measure it for the manifest.
     Embed(command::embed::Embed),
     /// Sample unmarked texts from a GGUF model; entropy and speed go to stderr.
     Sample(command::sample::Sample),
+    /// Serve a local model as an OpenAI-compatible endpoint, for a while.
+    Endpoint(command::endpoint::Endpoint),
     /// The whole loop with any teacher, every finished part kept on disk.
     Cycle(command::cycle::Cycle),
     /// Which test finds a trained student with how few tokens.
@@ -47,8 +51,10 @@ fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::TrainTokenizer(command) => command.run(),
         Command::TrainTeacher(command) => command.run(),
+        Command::TrainStudent(command) => command.run(),
         Command::Embed(command) => command.run(),
         Command::Sample(command) => command.run(),
+        Command::Endpoint(command) => command.run(),
         Command::Cycle(command) => command.run(),
         Command::Study(command) => command.run(),
         Command::Bench(command) => command.run(),

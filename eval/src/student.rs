@@ -137,6 +137,12 @@ impl Student {
         last.iter().map(|&loss| f64::from(loss)).sum::<f64>() / last.len().max(1) as f64
     }
 
+    /// The weights. With [`Vocabulary::Observed`], their ids are places in the list of observed ids.
+    #[must_use]
+    pub fn transformer(&self) -> &Transformer {
+        self.model.inner()
+    }
+
     /// Number of weights.
     #[must_use]
     pub fn parameters(&self) -> usize {
@@ -162,7 +168,7 @@ impl StudentConfig {
     }
 
     /// Steps of a training on documents of so many tokens in all, starts included, about.
-    pub(crate) fn steps(&self, documents: &[Vec<u32>]) -> u64 {
+    pub fn steps(&self, documents: &[Vec<u32>]) -> u64 {
         let tokens: usize = documents.iter().map(|document| document.len() + 1).sum();
         let windows = (tokens / self.window.max(1)).saturating_sub(1).max(1);
         (windows as f64 * self.epochs / self.batch as f64).ceil() as u64
@@ -349,6 +355,14 @@ mod tests {
         assert!(matches!(
             train(&documents(), still),
             TrainingError::NotPositive { .. }
+        ));
+        let short = StudentConfig {
+            context: config().window - 1,
+            ..config()
+        };
+        assert!(matches!(
+            train(&documents(), short),
+            TrainingError::Window { .. }
         ));
     }
 }

@@ -79,6 +79,16 @@ pub enum TrainingError {
         /// Its value.
         value: f64,
     },
+    /// A window does not fit the model.
+    #[error(
+        "training windows have {window} tokens and the model a context of {context}; make the context at least as long"
+    )]
+    Window {
+        /// Tokens of a window.
+        window: usize,
+        /// Tokens of the model's context.
+        context: usize,
+    },
     /// The loss is no longer a number.
     #[error("the loss became {loss} at step {step}; lower the learning rate")]
     Diverged {
@@ -174,6 +184,10 @@ pub fn train(
 ) -> Result<Trained, TrainingError> {
     config.check()?;
     model.config().check_trainable()?;
+    let (window, context) = (windows.length(), model.config().context);
+    if window > context {
+        return Err(TrainingError::Window { window, context });
+    }
     worker::alone(|| run(model, windows, config, checkpoint, progress))
 }
 

@@ -4,11 +4,26 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+mod collect;
 mod distill;
+mod explain;
+mod key;
 mod plan;
+mod preflight;
+mod report;
+mod serve;
 
+pub(crate) use collect::{
+    AccessArgs, Api, CapArgs, Collect, CollectImport, CollectResume, CollectRun, CollectStatus,
+    PaceArgs, ShapeArgs, UntilKeyArgs,
+};
 pub(crate) use distill::{Distill, OpenArgs};
-pub(crate) use plan::{Plan, Power};
+pub(crate) use explain::{Explain, ExplainFormat};
+pub(crate) use key::{Commit, Inspect, Key, KeyArgs, KeySource, Open, RecipeArgs, Rotate};
+pub(crate) use plan::{ApiArg, ControlArg, LooksArg, New, Plan, Power};
+pub(crate) use preflight::Preflight;
+pub(crate) use report::{Report, ReportArgs};
+pub(crate) use serve::Serve;
 
 /// Mark a language model's outputs, and test who was trained on them.
 #[derive(Parser)]
@@ -22,7 +37,7 @@ pub(crate) struct Cli {
 pub(crate) enum Command {
     /// The whole loop on the embedded model: mark, train two students, test both.
     Demo(Demo),
-    /// Make and look at keys.
+    /// Make keys, look at them, commit to them before their first use, open and rotate them.
     #[command(subcommand)]
     Key(Key),
     /// Write marked text with a language model.
@@ -32,11 +47,39 @@ pub(crate) enum Command {
     /// Was a suspect model trained on marked text? Tests its generations, and its weights where they
     /// can be read.
     Distill(Box<Distill>),
-    /// What a test will need, before anything is collected.
+    /// What will be tested, before anything is collected: how much it needs, and the plan, sealed.
     #[command(subcommand)]
     Plan(Plan),
+    /// Ask a suspect, and keep every answer so that others can check it.
+    #[command(subcommand)]
+    Collect(Collect),
+    /// A report of `distill` as a page, as Markdown, or checked.
+    #[command(subcommand)]
+    Report(Report),
     /// A text token by token: scored, skipped and why.
     Explain(Explain),
+    /// Detection as a service, on the loopback interface by default.
+    Serve(Serve),
+    /// Checks this installation: what works, what is missing and how to get it.
+    Doctor(Doctor),
+    /// Completions for a shell, on standard output.
+    Completions {
+        /// The shell.
+        shell: clap_complete::Shell,
+    },
+    /// Manual pages.
+    Man {
+        /// Folder for one page a command [default: the page of `watermark` on standard output].
+        #[arg(long)]
+        out: Option<PathBuf>,
+    },
+}
+
+#[derive(Args)]
+pub(crate) struct Doctor {
+    /// How it is printed.
+    #[arg(long, value_enum, default_value_t = Format::Human)]
+    pub(crate) format: Format,
 }
 
 /// How results are printed.
@@ -48,20 +91,6 @@ pub(crate) enum Format {
     Json,
     /// One JSON object a line.
     Jsonl,
-}
-
-/// Which key.
-#[derive(Args)]
-pub(crate) struct KeyArgs {
-    /// Key file, mode 0600; `-` reads standard input.
-    #[arg(long, value_name = "PATH|-")]
-    pub(crate) key_file: PathBuf,
-    /// Epoch of a master key [default: e1].
-    #[arg(long)]
-    pub(crate) epoch: Option<String>,
-    /// Slot of a master key, 0 to 32 [default: 0].
-    #[arg(long)]
-    pub(crate) slot: Option<u32>,
 }
 
 /// Which mark and vocabulary.
@@ -108,40 +137,6 @@ pub(crate) struct Demo {
     /// How the result is printed.
     #[arg(long, value_enum, default_value_t = Format::Human)]
     pub(crate) format: Format,
-}
-
-#[derive(Subcommand)]
-pub(crate) enum Key {
-    /// Make a master key in a new file.
-    New {
-        /// The file; it must not exist.
-        #[arg(long)]
-        out: PathBuf,
-    },
-    /// Name a key file's key, without showing it.
-    Inspect {
-        /// The key file; `-` reads standard input.
-        key_file: PathBuf,
-    },
-    /// Export one slot's key for a server that must not hold the master key.
-    Slot {
-        #[command(flatten)]
-        key: KeyArgs,
-        /// The file; it must not exist.
-        #[arg(long)]
-        out: PathBuf,
-    },
-    /// Write an engine's own configuration of a mark, so that it writes what is read here. It holds the key.
-    EngineConfig {
-        #[command(flatten)]
-        key: KeyArgs,
-        /// A profile of another engine: a built-in one or a file.
-        #[arg(long, value_name = "NAME|FILE.json")]
-        profile: String,
-        /// The file, mode 0600; it must not exist.
-        #[arg(long)]
-        out: PathBuf,
-    },
 }
 
 #[derive(Args)]
@@ -191,6 +186,13 @@ pub(crate) struct Detect {
     pub(crate) inputs: Vec<PathBuf>,
     #[command(flatten)]
     pub(crate) form: FormArgs,
+    /// Look for marked passages in each input, with p corrected for the search. The verdict on an input
+    /// is by this p, which counts the whole input as one of the windows.
+    #[arg(long)]
+    pub(crate) windows: bool,
+    /// Keys nobody used whose scans are ranked beside this one: unused slots of the epoch.
+    #[arg(long, default_value_t = 0, requires = "windows")]
+    pub(crate) decoys: usize,
     /// How results are printed.
     #[arg(long, value_enum, default_value_t = Format::Human)]
     pub(crate) format: Format,
@@ -220,19 +222,6 @@ pub(crate) enum InputForm {
     Jsonl,
     /// One answer a row.
     Parquet,
-}
-
-#[derive(Args)]
-pub(crate) struct Explain {
-    #[command(flatten)]
-    pub(crate) mark: MarkArgs,
-    /// One file; `-` reads standard input. Of JSONL and Parquet, every answer is explained.
-    pub(crate) input_file: PathBuf,
-    #[command(flatten)]
-    pub(crate) form: FormArgs,
-    /// How it is printed.
-    #[arg(long, value_enum, default_value_t = Format::Human)]
-    pub(crate) format: Format,
 }
 
 fn threads() -> std::num::NonZeroUsize {

@@ -3,19 +3,32 @@
 use std::process::ExitCode;
 
 use crate::cli::{Cli, Command, PolicyArgs};
+use crate::config::Config;
 use crate::error::CliError;
 use watermark_core::verdict::{Policy, Verdict};
 
+pub(crate) mod collect;
 mod demo;
 mod detect;
 mod distill;
+mod doctor;
 mod explain;
 mod generate;
 mod key;
+mod manual;
 mod plan;
+mod report;
+
+pub(crate) use detect::windows::Scanned;
+
+pub(crate) use distill::UnderPlan;
+mod preflight;
+mod serve;
+
+pub(crate) use detect::exhibit;
 
 /// Runs the command that was asked for.
-pub(crate) fn run(cli: Cli) -> Result<ExitCode, CliError> {
+pub(crate) fn run(cli: Cli, config: &Config) -> Result<ExitCode, CliError> {
     match cli.command {
         Command::Demo(arguments) => demo::run(&arguments),
         Command::Key(arguments) => key::run(&arguments),
@@ -23,7 +36,13 @@ pub(crate) fn run(cli: Cli) -> Result<ExitCode, CliError> {
         Command::Detect(arguments) => detect::run(&arguments),
         Command::Distill(arguments) => distill::run(&arguments),
         Command::Plan(arguments) => plan::run(&arguments),
+        Command::Collect(arguments) => collect::run(&arguments),
+        Command::Report(arguments) => report::run(&arguments),
         Command::Explain(arguments) => explain::run(&arguments),
+        Command::Doctor(arguments) => doctor::run(&arguments, config),
+        Command::Completions { shell } => manual::completions(shell),
+        Command::Man { out } => manual::pages(out.as_deref()),
+        Command::Serve(arguments) => serve::run(&arguments),
     }
 }
 

@@ -13,6 +13,9 @@
 //! | bare response | a list `choices` or `output` | as a batch response | `prompt_token_ids` |
 //! | lm-evaluation-harness sample | `doc_id` and `resps` | every text of `resps`, else of `filtered_resps` | `arg_0` of every instance in `arguments` |
 //!
+//! A transcript of `collect` is a batch's response with custody (`x_wmk`): its chain is verified before it is read, and
+//! its failed attempts count only where no attempt was answered.
+//!
 //! Where an answer has ids and text, the ids are taken: tokenising a text again need not give the
 //! tokens that were sampled. Failed requests of a batch, and a sample that stands again under
 //! another filter, are counted and skipped.
@@ -20,6 +23,7 @@
 //! Every stretch is a segment: its first h tokens have no window. The profile's special tokens part segments further, and
 //! are counted and left out, wherever they come from: ids that a server gave, or their names in a text.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -30,6 +34,7 @@ use watermark_core::text::Tokenizer;
 use watermark_eval::files;
 
 use crate::cli::FormArgs;
+use crate::command::collect::transcript::{self, Broken};
 
 pub(crate) mod aligned;
 mod batch;
@@ -49,7 +54,7 @@ use reader::Reader;
 const MAX_BYTES: u64 = 1 << 30;
 
 /// The files that are looked for in directories.
-const EXTENSIONS: [&str; 3] = ["jsonl", "parquet", "txt"];
+pub(crate) const EXTENSIONS: [&str; 3] = ["jsonl", "parquet", "txt"];
 
 /// One answer, or the last turn of a conversation.
 #[derive(Debug)]
@@ -64,6 +69,11 @@ pub(crate) struct Item {
     /// Which prompt this answers: equal for answers to equal prompts. A digest of the contexts,
     /// else the `custom_id` or `doc_id`.
     pub(crate) source: Option<String>,
+    /// What the record calls itself or its prompt: `custom_id`, `id` or `doc_id`.
+    pub(crate) label: Option<String>,
+    /// The kind of prompt: the field `domain` or `set`, else the part of the id before a number
+    /// (`prose` of `prose-012`).
+    pub(crate) domain: Option<String>,
 }
 
 /// What was read.
@@ -154,6 +164,8 @@ pub(crate) enum InputError {
     },
     #[error("{}: {message}", path.display())]
     Table { path: PathBuf, message: String },
+    #[error("{}: a transcript with a broken chain: {source}", path.display())]
+    Chain { path: PathBuf, source: Broken },
     #[error("{name}: no request has the custom_id `{custom_id}`")]
     NoRequest { name: String, custom_id: String },
 }
@@ -201,6 +213,26 @@ fn error(path: &Path, place: Place, message: String) -> InputError {
     }
 }
 
+/// The names that answers to the prompts of a file have: of every line's `prompt` or `messages`.
+pub(crate) fn prompt_sources(
+    path: &Path,
+    tokenizer: &dyn Tokenizer,
+) -> Result<BTreeSet<String>, InputError> {
+    let text = read_text(path)?;
+    let mut found = BTreeSet::new();
+    for (number, object) in objects(&text) {
+        let error = |message| error(path, Place::Line(number), message);
+        let object = object.map_err(error)?;
+        for field in ["messages", "prompt"] {
+            if let Some(value) = fields::get(&object, field) {
+                let contexts = fields::sequences(field, value, tokenizer).map_err(error)?;
+                found.extend(reader::source(&contexts));
+            }
+        }
+    }
+    Ok(found)
+}
+
 /// The text of a file; `-` is standard input.
 pub(crate) fn read_text(path: &Path) -> Result<String, InputError> {
     let io = |source| InputError::Io {
@@ -232,6 +264,46 @@ pub(crate) fn read_text(path: &Path) -> Result<String, InputError> {
     })
 }
 
+/// The text of a JSONL file; a transcript of `collect` has its chain verified, together with the
+/// `collection.json` beside it where there is one.
+pub(crate) fn read_jsonl(path: &Path) -> Result<String, InputError> {
+    let text = read_text(path)?;
+    let beside = path.with_file_name("collection.json");
+    let start = match path == Path::new("-") {
+        true => None,
+        false => std::fs::read(beside)
+            .ok()
+            .map(|json| transcript::sha256(&json)),
+    };
+    transcript::verify(&text, start).map_err(|source| InputError::Chain {
+        path: path.to_owned(),
+        source,
+    })?;
+    Ok(text)
+}
+
+/// The stretches of all answers of a batch's response, as readers of whole files take them; none where it
+/// failed.
+pub(crate) fn answer_of(line: &Value, tokenizer: &dyn Tokenizer) -> Result<Vec<Vec<u32>>, String> {
+    let line = fields::object("line", line)?;
+    Ok(match batch::response(line, tokenizer)? {
+        batch::Response::Failed(_) => Vec::new(),
+        batch::Response::Answers(answers) => {
+            let stretches = |answer: Answer| match answer.segments.is_empty() {
+                true => vec![Vec::new()],
+                false => answer.segments,
+            };
+            answers.into_iter().flat_map(stretches).collect()
+        }
+    })
+}
+
+/// What a line of a batch's requests gives to read.
+pub(crate) fn request_of(line: &str, tokenizer: &dyn Tokenizer) -> Result<Vec<Vec<u32>>, String> {
+    let line: Object = serde_json::from_str(line).map_err(|error| error.to_string())?;
+    batch::request(&line, tokenizer)
+}
+
 /// Prompts of a JSONL file, with their text where there is one.
 pub(crate) fn read_prompts(
     path: &Path,
@@ -251,6 +323,24 @@ pub(crate) fn read_prompts(
             Ok((text, tokens))
         })
         .collect()
+}
+
+/// What the writer of the mark recorded in a JSONL file; lines without a session have none.
+pub(crate) fn read_sessions(
+    path: &Path,
+) -> Result<Vec<watermark_core::sampler::SessionRecord>, InputError> {
+    let text = read_text(path)?;
+    let mut sessions = Vec::new();
+    for (line, object) in objects(&text) {
+        let error = |message| error(path, Place::Line(line), message);
+        let object = object.map_err(error)?;
+        if let Some(session) = fields::get(&object, records::SESSION) {
+            let session = serde::Deserialize::deserialize(session)
+                .map_err(|e: serde_json::Error| error(format!("field `session`: {e}")))?;
+            sessions.push(session);
+        }
+    }
+    Ok(sessions)
 }
 
 /// The objects of the lines that are not blank, with their numbers.

@@ -3,19 +3,21 @@
 use std::path::Path;
 
 use watermark_core::key::{
-    ACTIVE_SLOTS, AnyKey, EngineKey, Epoch, SecretKey, SlotKey, read_any_key_file,
-    read_any_key_from, read_key_file, read_key_from,
+    ACTIVE_SLOTS, AnyKey, EngineKey, Epoch, Exposure, KeyId, MasterKey, SLOTS, SecretKey, SlotKey,
 };
 use watermark_core::profile::{Mark, Profile};
 use watermark_core::text::HfTokenizer;
 
 use crate::cli::{KeyArgs, MarkArgs};
 use crate::error::CliError;
+use crate::keysource::Found;
 
 /// A key as asked for: one slot, and the master where there is one.
 pub(crate) struct Keys {
     pub(crate) slot: SlotKey,
-    pub(crate) master: Option<watermark_core::key::MasterKey>,
+    pub(crate) master: Option<MasterKey>,
+    /// Who else could read the key file.
+    pub(crate) exposure: Option<Exposure>,
 }
 
 /// What a mark is bound to.
@@ -23,44 +25,70 @@ pub(crate) enum Held {
     /// A key of ours.
     Ours(Keys),
     /// Another engine's, as it is configured there.
-    Engine(EngineKey),
+    Engine {
+        key: EngineKey,
+        /// Who else could read the key file.
+        exposure: Option<Exposure>,
+    },
 }
 
-/// Reads a key file of either kind; `-` is standard input.
-pub(crate) fn read_any_key(path: &Path) -> Result<AnyKey, CliError> {
-    Ok(if path == Path::new("-") {
-        read_any_key_from(std::io::stdin(), Path::new("standard input"))?
-    } else {
-        read_any_key_file(path)?
-    })
-}
+impl Held {
+    /// Who else could read the key file.
+    pub(crate) fn exposure(&self) -> Option<Exposure> {
+        match self {
+            Self::Ours(keys) => keys.exposure,
+            Self::Engine { exposure, .. } => *exposure,
+        }
+    }
 
-/// The same for a key of ours.
-fn read_key(path: &Path) -> Result<SecretKey, CliError> {
-    Ok(if path == Path::new("-") {
-        read_key_from(std::io::stdin(), Path::new("standard input"))?
-    } else {
-        read_key_file(path)?
-    })
+    /// The id of the key that marks are bound to.
+    pub(crate) fn key_id(&self) -> KeyId {
+        match self {
+            Self::Ours(keys) => keys.slot.id(),
+            Self::Engine { key, .. } => key.id(),
+        }
+    }
+
+    /// The slot and master key, if the key is ours.
+    pub(crate) fn ours(&self) -> Option<&Keys> {
+        match self {
+            Self::Ours(keys) => Some(keys),
+            Self::Engine { .. } => None,
+        }
+    }
+
+    /// A profile under this key; `name` is used in errors.
+    pub(crate) fn bind(&self, profile: &Profile, name: &str) -> Result<Mark, CliError> {
+        match self {
+            Self::Ours(keys) => profile.bind(&keys.slot),
+            Self::Engine { key, .. } => profile.bind_engine(key),
+        }
+        .map_err(|source| CliError::Profile {
+            name: name.to_owned(),
+            source,
+        })
+    }
 }
 
 impl KeyArgs {
     pub(crate) fn read(&self) -> Result<Keys, CliError> {
-        self.slot_of(read_key(&self.key_file)?)
+        let Found { key, exposure } = self.source.read()?;
+        self.slot_of(key, exposure)
     }
 
     /// A key of ours or of another engine.
     pub(crate) fn read_any(&self) -> Result<Held, CliError> {
-        match read_any_key(&self.key_file)? {
-            AnyKey::Secret(key) => Ok(Held::Ours(self.slot_of(key)?)),
+        let Found { key, exposure } = self.source.read_any()?;
+        match key {
+            AnyKey::Secret(key) => Ok(Held::Ours(self.slot_of(key, exposure)?)),
             AnyKey::Engine(_) if self.epoch.is_some() || self.slot.is_some() => {
                 Err(CliError::EngineKeyHasNoSlots)
             }
-            AnyKey::Engine(key) => Ok(Held::Engine(key)),
+            AnyKey::Engine(key) => Ok(Held::Engine { key, exposure }),
         }
     }
 
-    fn slot_of(&self, key: SecretKey) -> Result<Keys, CliError> {
+    fn slot_of(&self, key: SecretKey, exposure: Option<Exposure>) -> Result<Keys, CliError> {
         match key {
             SecretKey::Master(master) => {
                 let epoch = Epoch::new(self.epoch.as_deref().unwrap_or("e1"))?;
@@ -71,6 +99,7 @@ impl KeyArgs {
                 Ok(Keys {
                     slot: master.slot(&epoch, index),
                     master: Some(master),
+                    exposure,
                 })
             }
             SecretKey::Slot(slot) => {
@@ -84,7 +113,11 @@ impl KeyArgs {
                         held: format!("{}/{}", label.epoch, label.index),
                     });
                 }
-                Ok(Keys { slot, master: None })
+                Ok(Keys {
+                    slot,
+                    master: None,
+                    exposure,
+                })
             }
         }
     }
@@ -118,6 +151,22 @@ pub(crate) fn tokenizer(path: Option<&Path>) -> Result<HfTokenizer, CliError> {
     })
 }
 
+/// A profile and the tokenizer that its ids refer to.
+pub(crate) fn recipe(
+    name: &str,
+    tokenizer_file: Option<&Path>,
+) -> Result<(Profile, HfTokenizer), CliError> {
+    let profile = profile(name)?;
+    let tokenizer = tokenizer(tokenizer_file)?;
+    profile
+        .check_tokenizer(&tokenizer)
+        .map_err(|source| CliError::Profile {
+            name: name.to_owned(),
+            source,
+        })?;
+    Ok((profile, tokenizer))
+}
+
 /// A mark with its key and tokenizer.
 pub(crate) struct Context {
     pub(crate) held: Held,
@@ -129,17 +178,18 @@ impl Context {
     /// The mark under so many keys that nobody used: sealed slots of the epoch, or, where the key is another engine's,
     /// keys of the same form that anyone can make.
     pub(crate) fn decoys(&self, count: usize) -> Result<Vec<Mark>, CliError> {
+        if count > (SLOTS - ACTIVE_SLOTS) as usize {
+            return Err(CliError::TooManyDecoys { asked: count });
+        }
         if count == 0 {
             return Ok(Vec::new());
         }
         let profile = self.mark.profile();
         let marks: Result<Vec<Mark>, _> = match &self.held {
-            Held::Engine(_) => profile.engine_decoys(count),
-            Held::Ours(Keys { master: None, .. }) => return Err(CliError::DecoysNeedMaster),
-            Held::Ours(Keys {
-                slot,
-                master: Some(master),
-            }) => master
+            Held::Engine { .. } => profile.engine_decoys(count),
+            Held::Ours(Keys { slot, master, .. }) => master
+                .as_ref()
+                .ok_or(CliError::DecoysNeedMaster)?
                 .decoys(&slot.label().epoch)
                 .take(count)
                 .map(|slot| profile.bind(&slot))
@@ -154,19 +204,9 @@ impl Context {
 
 impl MarkArgs {
     pub(crate) fn open(&self) -> Result<Context, CliError> {
-        let wrap = |source| CliError::Profile {
-            name: self.profile.clone(),
-            source,
-        };
-        let profile = profile(&self.profile)?;
-        let tokenizer = tokenizer(self.tokenizer.as_deref())?;
-        profile.check_tokenizer(&tokenizer).map_err(wrap)?;
+        let (profile, tokenizer) = recipe(&self.profile, self.tokenizer.as_deref())?;
         let held = self.key.read_any()?;
-        let mark = match &held {
-            Held::Ours(keys) => profile.bind(&keys.slot),
-            Held::Engine(key) => profile.bind_engine(key),
-        }
-        .map_err(wrap)?;
+        let mark = held.bind(&profile, &self.profile)?;
         Ok(Context {
             held,
             mark,

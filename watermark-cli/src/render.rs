@@ -5,13 +5,20 @@ use std::path::Path;
 
 use serde::Serialize;
 use watermark_core::detect::{Sample, TestId};
-use watermark_core::report::Report;
-use watermark_core::stats::LnP;
+use watermark_core::distill::Finding;
+pub(crate) use watermark_core::report::words::headline;
+use watermark_core::report::{CommitmentCheck, Report};
 use watermark_core::stats::weighted::TailMethod;
 use watermark_core::verdict::{Policy, Verdict};
 use watermark_eval::demo::Outcome;
 
+use crate::command::Scanned;
 use crate::error::CliError;
+
+pub(crate) mod document;
+pub(crate) mod figure;
+pub(crate) mod html;
+pub(crate) mod markdown;
 
 /// One line of `detect`.
 #[derive(Serialize)]
@@ -24,6 +31,9 @@ pub(crate) struct Detection {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) source: Option<String>,
     pub(crate) verdict: Verdict,
+    /// Marked passages, where they were asked for; the verdict is by these.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) windows: Option<Scanned>,
     #[serde(flatten)]
     pub(crate) sample: Sample,
 }
@@ -41,13 +51,12 @@ pub(crate) fn write_file(path: &Path, bytes: &[u8]) -> Result<(), CliError> {
     watermark_eval::files::replace(path, bytes).map_err(CliError::io(path))
 }
 
-/// A p-value for a headline, which stops at 1e-9; the exact one stands in the details.
-pub(crate) fn headline(p: LnP) -> String {
-    if p.log10() < -9.0 {
-        "p < 1e-9".to_owned()
-    } else {
-        format!("p = {p}")
+/// A new file, complete or not at all; what stands there is never overwritten.
+pub(crate) fn write_new_file(path: &Path, bytes: &[u8]) -> Result<(), CliError> {
+    if path.exists() {
+        return Err(CliError::FileExists(path.to_owned()));
     }
+    write_file(path, bytes)
 }
 
 /// `detect`, for people.
@@ -70,7 +79,7 @@ pub(crate) fn report_text(report: &Report, policy: &Policy) -> String {
     let mut out = String::new();
     let verdict = Verdict::of_report(report, policy);
     // Writing to a String cannot fail.
-    let _ = writeln!(out, "exploratory: no sealed plan");
+    let _ = writeln!(out, "{}", report.heading());
     let strongest = report
         .strongest(policy)
         .map_or_else(String::new, |finding| {
@@ -89,8 +98,15 @@ pub(crate) fn report_text(report: &Report, policy: &Policy) -> String {
         "{verdict}:{strongest} at alpha {:e}, key {} (epoch {}, slot {}), profile {}",
         policy.alpha, report.key.id, report.key.epoch, report.key.slot, report.profile.id
     );
-    let _ = writeln!(out, "  {}", verdict.explanation());
-    if let Some(asked) = &report.asked {
+    let under = match (&report.plan, verdict) {
+        (Some(plan), Verdict::Rejected | Verdict::NotRejected) => {
+            format!("under the plan sealed {}, ", plan.sealed_at)
+        }
+        _ => String::new(),
+    };
+    let _ = writeln!(out, "  {under}{}", verdict.explanation());
+    sealed_text(&mut out, report);
+    if let (Some(asked), None) = (&report.asked, &report.plan) {
         let names: Vec<_> = asked.iter().map(|id| id.name()).collect();
         let _ = writeln!(
             out,
@@ -105,7 +121,14 @@ pub(crate) fn report_text(report: &Report, policy: &Policy) -> String {
     if let Some(control) = &report.control {
         counts_text(&mut out, "control", control);
     }
-    findings_text(&mut out, report);
+    findings_text(&mut out, &report.findings);
+    if !report.exploratory.is_empty() {
+        let _ = writeln!(
+            out,
+            "  exploratory: beyond the plan, a family of their own, and no part of the verdict"
+        );
+        findings_text(&mut out, &report.exploratory);
+    }
     for bet in &report.bets {
         let _ = writeln!(
             out,
@@ -151,13 +174,38 @@ fn counts_text(out: &mut String, who: &str, sample: &Sample) {
     );
 }
 
-fn findings_text(out: &mut String, report: &Report) {
+/// What was fixed beforehand.
+fn sealed_text(out: &mut String, report: &Report) {
+    if let Some(plan) = &report.plan {
+        let tests: Vec<_> = plan.tests.iter().map(|id| id.name()).collect();
+        let _ = writeln!(
+            out,
+            "  plan       {}, sha256 {}, by the sealer's clock {}",
+            plan.id, plan.digest, plan.sealed_at
+        );
+        let _ = writeln!(
+            out,
+            "  family     {}, as sealed; {} was expected to be the strongest",
+            tests.join(", "),
+            plan.primary
+        );
+    }
+    if let Some(commitment) = &report.commitment {
+        let checked = match commitment.checked {
+            CommitmentCheck::Root => "key and decoys are those that it binds",
+            CommitmentCheck::KeyId => "the id of the key stands in it",
+        };
+        let _ = writeln!(out, "  commitment root {}: {checked}", commitment.root);
+    }
+}
+
+fn findings_text(out: &mut String, findings: &[Finding]) {
     let _ = writeln!(
         out,
         "  {:<24}{:>10} {:>10} {:>8} {:>9}  {:>13} {:>9}",
         "test", "p", "adjusted", "z", "cells", "decoy rank", "control p"
     );
-    for finding in &report.findings {
+    for finding in findings {
         let test = &finding.test;
         let rank = finding
             .decoys
@@ -177,7 +225,7 @@ fn findings_text(out: &mut String, report: &Report) {
             test.id, finding.p, finding.adjusted, test.z, test.n_scored
         );
     }
-    for finding in &report.findings {
+    for finding in findings {
         if let Some(decoys) = &finding.decoys {
             let _ = writeln!(
                 out,

@@ -1,14 +1,24 @@
 //! Bad input: every case has its message, its exit code, and leaves nothing behind.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Command, Output};
 
 #[path = "cli/distill.rs"]
 mod distill;
 #[path = "cli/engine.rs"]
 mod engine;
+#[path = "cli/keys.rs"]
+mod keys;
+#[path = "cli/manners.rs"]
+mod manners;
 #[path = "cli/plan.rs"]
 mod plan;
+#[path = "cli/plan_seal.rs"]
+mod plan_seal;
+#[path = "cli/preflight.rs"]
+mod preflight;
+#[path = "cli/report.rs"]
+mod report;
 
 struct Bench(tempfile::TempDir);
 
@@ -38,12 +48,31 @@ impl Bench {
         std::fs::write(self.path(name), bytes).unwrap();
     }
 
+    /// Runs a command; what stands between two `'` is one argument.
     fn run(&self, arguments: &str) -> Output {
-        Command::new(env!("CARGO_BIN_EXE_watermark"))
+        self.command(arguments, "").output().unwrap()
+    }
+
+    /// With the configuration file `config.toml`.
+    fn with_config(&self, arguments: &str) -> Output {
+        self.command(arguments, "config.toml").output().unwrap()
+    }
+
+    /// Whoever runs the tests may have a configuration of their own.
+    fn command(&self, arguments: &str, config: &str) -> Command {
+        let words = arguments
+            .split('\'')
+            .enumerate()
+            .flat_map(|(place, part)| match place % 2 {
+                0 => part.split_whitespace().collect::<Vec<_>>(),
+                _ => vec![part],
+            });
+        let mut command = Command::new(env!("CARGO_BIN_EXE_watermark"));
+        command
             .current_dir(self.0.path())
-            .args(arguments.split_whitespace())
-            .output()
-            .unwrap()
+            .env("WATERMARK_CONFIG", config)
+            .args(words);
+        command
     }
 
     /// Runs a command that must fail with `code` and say all of `words`.
@@ -59,100 +88,6 @@ impl Bench {
             );
         }
         assert!(!error.contains("panicked"), "{error}");
-    }
-}
-
-fn line_of(path: &Path) -> String {
-    std::fs::read_to_string(path).unwrap().trim().to_owned()
-}
-
-/// Another last character: a random key need not have any given one in it.
-fn garble(line: &str) -> String {
-    let last = if line.ends_with('Q') { 'P' } else { 'Q' };
-    format!("{}{last}", &line[..line.len() - 1])
-}
-
-#[test]
-fn keys() {
-    use std::os::unix::fs::PermissionsExt;
-    let bench = Bench::new();
-    bench.refuses("key new --out m.key", 2, &["m.key", "never overwritten"]);
-    bench.refuses("key inspect none.key", 1, &["none.key"]);
-    bench.write("open.key", line_of(&bench.path("m.key")).as_bytes());
-    std::fs::set_permissions(
-        bench.path("open.key"),
-        std::fs::Permissions::from_mode(0o644),
-    )
-    .unwrap();
-    bench.refuses("key inspect open.key", 4, &["chmod 600 open.key", "644"]);
-    for (name, content, words) in [
-        ("text.key", "hello".to_owned(), "not a key"),
-        (
-            "garbled.key",
-            garble(&line_of(&bench.path("m.key"))),
-            "garbled",
-        ),
-    ] {
-        bench.write(name, content.as_bytes());
-        std::fs::set_permissions(bench.path(name), std::fs::Permissions::from_mode(0o600)).unwrap();
-        bench.refuses(&format!("key inspect {name}"), 4, &[name, words]);
-    }
-    bench.refuses(
-        "key slot --key-file m.key --slot 33 --out x.key",
-        2,
-        &["sealed decoy"],
-    );
-    bench.refuses(
-        "key slot --key-file m.key --epoch Q/4 --out x.key",
-        2,
-        &["epoch"],
-    );
-    bench.refuses(
-        "key slot --key-file s.key --slot 1 --out x.key",
-        2,
-        &["e1/3"],
-    );
-    assert!(!bench.path("x.key").exists());
-}
-
-#[test]
-fn no_output_shows_a_key() {
-    let bench = Bench::new();
-    bench.write(
-        "log.jsonl",
-        br#"{"token_ids":[1,2,3],"logprobs":[null,[[1,-1.0]],[[2,-1.0]]]}"#,
-    );
-    let lines = ["m.key", "s.key"].map(|name| line_of(&bench.path(name)));
-    for arguments in [
-        "key inspect m.key",
-        "key inspect s.key",
-        "detect --key-file m.key text.txt",
-        "distill --key-file m.key --decoys 5 --format json text.txt",
-        "explain --key-file s.key text.txt",
-        "detect --key-file text.txt text.txt",
-        "distill --key-file m.key --decoys 3 --logs text.txt --supervised-cells 5 --two-sided text.txt",
-        "distill --key-file m.key --decoys 3 --open-suspect log.jsonl --open-reference log.jsonl",
-        "distill --key-file m.key --decoys 0 --reference log.jsonl text.txt",
-        "distill --key-file m.key --watch state.json text.txt",
-        "distill --key-file m.key --slot 1 --watch state.json text.txt",
-        "distill --key-file m.key --watch m.key text.txt",
-        "plan power --mean-excess 0.3",
-    ] {
-        let output = bench.run(arguments);
-        let state = std::fs::read(bench.path("state.json")).unwrap_or_default();
-        let said = [output.stdout, output.stderr, state]
-            .map(|b| String::from_utf8(b).unwrap())
-            .concat();
-        for line in &lines {
-            // The data part, and not only whole.
-            let secret = &line[line.len() - 40..];
-            for part in [secret, &secret[..20], &secret[20..]] {
-                assert!(
-                    !said.to_uppercase().contains(part),
-                    "{arguments} shows the key"
-                );
-            }
-        }
     }
 }
 

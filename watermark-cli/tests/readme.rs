@@ -8,7 +8,7 @@ const README: &str = include_str!("../../README.md");
 
 fn watermark(directory: &Path) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_watermark"));
-    command.current_dir(directory);
+    command.current_dir(directory).env("WATERMARK_CONFIG", "");
     command
 }
 

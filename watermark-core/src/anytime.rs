@@ -250,7 +250,7 @@ impl<'m> Watch<'m> {
         vocabulary: Option<Vocabulary>,
         json: &str,
     ) -> Result<Self, StateError> {
-        let invalid = |error: serde_json::Error| StateError::Json(error.to_string());
+        let invalid = |error: serde_json::Error| StateError::Json(crate::json::message(&error));
         // Another schema has other fields: it is told by its name, before they are read.
         let named: Schema = serde_json::from_str(json).map_err(invalid)?;
         if named.schema != STATE_SCHEMA {

@@ -28,10 +28,10 @@ use std::collections::HashMap;
 use std::hash::BuildHasherDefault;
 
 use crate::cells::Cells;
-use crate::detect::{Score, Test, TestId};
+use crate::detect::{PlainLaw, Score, Test, TestId};
 use crate::openweights::ScoredText;
 use crate::profile::Mark;
-use crate::scheme::{DrawSum, Null};
+use crate::scheme::Null;
 use crate::stats::LnP;
 use crate::stats::weighted::{TailMethod, Tails, WeightedLaw};
 use crate::window::{Exhibit, Identity, fingerprint, window};
@@ -337,7 +337,7 @@ impl<'a> Battery<'a> {
         Tables {
             battery: self,
             tables: tables.collect(),
-            own: std::sync::OnceLock::new(),
+            plain: std::sync::OnceLock::new(),
         }
     }
 }
@@ -437,8 +437,8 @@ impl Sums {
 pub struct Tables<'a> {
     battery: &'a Battery<'a>,
     tables: Vec<Option<Table<'a>>>,
-    /// The law of these cells, each once, where the scheme has one; found with the first key.
-    own: std::sync::OnceLock<Option<DrawSum>>,
+    /// The law of these cells, each once; found with the first key, and that of them all.
+    plain: std::sync::OnceLock<PlainLaw>,
 }
 
 /// One test under one of many keys: enough for ranks and figures.
@@ -471,17 +471,12 @@ impl Tables<'_> {
                 }
             }
             _ => {
-                let Score { cells, sum } = Score::of(&scores);
-                let own = || mark.scheme().law_of(&scores.distinct());
-                match self.own.get_or_init(own) {
-                    Some(law) => Glance {
-                        z: law.z(sum),
-                        p: law.upper_tail(sum),
-                    },
-                    None => Glance {
-                        z: null.z(cells, sum),
-                        p: null.upper_tail(cells, sum),
-                    },
+                let score = Score::of(&scores);
+                let law = || PlainLaw::of(mark, || scores.distinct());
+                let law = self.plain.get_or_init(law);
+                Glance {
+                    z: law.z(score),
+                    p: law.upper_tail(score),
                 }
             }
         };

@@ -250,6 +250,14 @@ impl Scores {
         self.coins.is_none()
     }
 
+    /// The coin of a cell: equal for cells that share one.
+    pub(crate) fn coin(&self, index: usize) -> u64 {
+        match &self.coins {
+            None => index as u64,
+            Some(coins) => coins[index],
+        }
+    }
+
     /// Indices of the first cell of every coin, in the list's order.
     pub fn first_of_coin(&self) -> impl Iterator<Item = usize> {
         let mut met = crate::window::Fingerprints::default();

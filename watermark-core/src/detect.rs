@@ -1,12 +1,13 @@
 //! READ: an exhibit's cells, scored once each and tested against the scheme's exact null.
 
-use serde::{Deserialize, Serialize, Serializer};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 use crate::cells::Scores;
 use crate::profile::Mark;
 use crate::regime::Regime;
 use crate::scheme::Null;
 use crate::stats::LnP;
+use crate::stats::draws::DrawSum;
 use crate::stats::weighted::{TailMethod, WeightedLaw};
 use crate::window::{Counts, Exhibit};
 
@@ -39,6 +40,47 @@ impl Score {
     }
 }
 
+/// The law of the sum of some cells' scores, each once, under a mark.
+#[derive(Debug)]
+pub(crate) struct PlainLaw {
+    null: Null,
+    /// Where cells depend on each other: that of these very cells.
+    pub(crate) own: Option<DrawSum>,
+    key_bits: Option<u32>,
+}
+
+impl PlainLaw {
+    /// The law for these distinct coins. It does not depend on the key.
+    pub(crate) fn of(mark: &Mark, coins: impl FnOnce() -> Vec<u64>) -> Self {
+        let scheme = mark.scheme();
+        Self {
+            null: scheme.null(),
+            own: scheme
+                .cells_depend()
+                .then(|| scheme.law_of(&coins()))
+                .flatten(),
+            key_bits: scheme.key_bits(),
+        }
+    }
+
+    /// The upper tail, as the plain test has it.
+    pub(crate) fn upper_tail(&self, Score { cells, sum }: Score) -> LnP {
+        match &self.own {
+            Some(law) => law.upper_tail(sum),
+            None => self.null.upper_tail(cells, sum),
+        }
+        .of_key_bits(self.key_bits)
+    }
+
+    /// The standard score.
+    pub(crate) fn z(&self, Score { cells, sum }: Score) -> f64 {
+        match &self.own {
+            Some(law) => law.z(sum),
+            None => self.null.z(cells, sum),
+        }
+    }
+}
+
 /// One test under one key: numbers, and no opinion about them.
 ///
 /// H0: prompts and text together are independent of the key. (Prompts that derive from marked text are not, and
@@ -47,8 +89,8 @@ impl Score {
 /// sum, each with a weight that does not depend on the key, and p the probability of so large a sum:
 /// exact, or an upper bound where `method` says so (and for scores that are rounded down).
 /// Condition: those of the `regime`.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-#[serde(rename_all = "camelCase")]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Test {
     /// Which test.
     pub id: TestId,
@@ -64,7 +106,7 @@ pub struct Test {
     pub effective_cells: f64,
     /// Integer sum of weight times score, in lattice units of the null law; a string, since it can
     /// exceed what JSON readers keep exactly.
-    #[serde(serialize_with = "as_string")]
+    #[serde(serialize_with = "as_string", deserialize_with = "from_string")]
     pub sum: i128,
     /// Mean score of a cell by weight, in the null's natural units (share of ones, or nats); the
     /// null's own where the weights cancel.
@@ -162,9 +204,9 @@ impl Test {
 
     /// The unweighted test of cells that have these scores.
     pub(crate) fn of_scores(id: TestId, mark: &Mark, scores: &Scores) -> Self {
-        let (score, scheme) = (Score::of(scores), mark.scheme());
-        let mut test = Self::from_score(id, scheme.null(), score);
-        if let Some(law) = scheme.law_of(&scores.distinct()) {
+        let score = Score::of(scores);
+        let mut test = Self::from_score(id, mark.scheme().null(), score);
+        if let Some(law) = PlainLaw::of(mark, || scores.distinct()).own {
             test.p = law.upper_tail(score.sum);
             test.lower_p = law.lower_tail(score.sum);
             test.z = law.z(score.sum);
@@ -176,14 +218,11 @@ impl Test {
     /// [bits of key](crate::scheme::Scheme::key_bits).
     #[must_use]
     pub fn under(self, mark: &Mark) -> Self {
-        let Some(bits) = mark.scheme().key_bits() else {
-            return self;
-        };
-        let least = LnP::from_ln(-f64::from(bits) * core::f64::consts::LN_2);
+        let bits = mark.scheme().key_bits();
         Self {
-            p: self.p.max(least),
-            lower_p: self.lower_p.max(least),
-            key_bits: Some(bits),
+            p: self.p.of_key_bits(bits),
+            lower_p: self.lower_p.of_key_bits(bits),
+            key_bits: bits,
             ..self
         }
     }
@@ -265,13 +304,19 @@ impl Test {
     }
 }
 
-fn as_string<S: Serializer>(value: &i128, serializer: S) -> Result<S::Ok, S::Error> {
+pub(crate) fn as_string<S: Serializer>(value: &i128, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.collect_str(value)
 }
 
+pub(crate) fn from_string<'de, D: Deserializer<'de>>(deserializer: D) -> Result<i128, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    text.parse()
+        .map_err(|_| de::Error::custom(format!("`{text}` is not an integer, as a string")))
+}
+
 /// A tested exhibit: where its tokens went, which cells remained, what the test gave.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-#[serde(rename_all = "camelCase")]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Sample {
     /// Where the tokens went.
     pub counts: Counts,

@@ -8,7 +8,7 @@
 use std::num::NonZeroUsize;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::battery::{Battery, Glance, Mismatch};
 use crate::detect::{Sample, Score, Test, TestId};
@@ -118,8 +118,8 @@ pub enum DistillError {
 }
 
 /// One test with what stands beside it.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-#[serde(rename_all = "camelCase")]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Finding {
     /// The suspect.
     pub test: Test,
@@ -139,8 +139,8 @@ pub struct Finding {
 }
 
 /// An e-value with its name.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-#[serde(rename_all = "camelCase")]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Betting {
     /// What it is of.
     pub id: BettingId,
@@ -157,7 +157,7 @@ pub struct Betting {
 }
 
 /// E-values of a report.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum BettingId {
     /// The suspect's cells in order of appearance.
@@ -361,8 +361,8 @@ fn closed_bet(mark: &Mark, exhibit: &Exhibit) -> Betting {
 }
 
 /// The suspect's cells under keys that nobody used.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-#[serde(rename_all = "camelCase")]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Decoys {
     /// Decoys and the key in question together.
     pub of: u64,
@@ -384,12 +384,16 @@ pub struct Decoys {
     /// test's own p is a bound (bounds would not look uniform).
     #[serde(rename = "pLog10")]
     pub p: Vec<LnP>,
+    /// The decoys' standard scores, ascending: figures.
+    pub z: Vec<f64>,
 }
 
 impl Decoys {
     /// Ranks a test among the same test under decoy keys; there is at least one.
     fn of(real: Glance, decoys: &[Glance]) -> Self {
         let striking: Vec<f64> = decoys.iter().map(|decoy| decoy.z).collect();
+        let mut z = striking.clone();
+        z.sort_unstable_by(f64::total_cmp);
         let below = striking.iter().filter(|&&z| z < real.z).count();
         let count = decoys.len() as f64;
         let mean_z = striking.iter().sum::<f64>() / count;
@@ -405,6 +409,7 @@ impl Decoys {
             mean_z,
             sd_z: (squares.sum::<f64>() / (count - 1.0).max(1.0)).sqrt(),
             p,
+            z,
         }
     }
 }

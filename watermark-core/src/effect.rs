@@ -16,8 +16,8 @@ use crate::window::Exhibit;
 const RESAMPLES: usize = 1000;
 
 /// Mean excess of a counted position's score over chance, with an interval.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
-#[serde(rename_all = "camelCase")]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Effect {
     /// In the null's natural units (share of ones, or nats): every counted position of the text,
     /// repeats included.
@@ -125,8 +125,8 @@ pub fn written_excess(mark: &Mark, written: &Exhibit) -> f64 {
 }
 
 /// What single prompts contribute.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-#[serde(rename_all = "camelCase")]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Influence {
     /// The test that is taken apart.
     pub id: TestId,
@@ -137,8 +137,8 @@ pub struct Influence {
 }
 
 /// The test without one prompt's answers.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-#[serde(rename_all = "camelCase")]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Without {
     /// The prompt's number in the exhibit.
     pub source: u32,
@@ -227,7 +227,8 @@ pub enum DoseError {
 }
 
 /// An estimate of the share of marked text in a suspect's training data.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Exposure {
     /// The share whose calibration students show this effect.
     pub share: f64,
@@ -244,8 +245,8 @@ impl DoseCurve {
     /// # Errors
     /// It is not of this form.
     pub fn from_json(json: &str) -> Result<Self, DoseError> {
-        let curve: Self =
-            serde_json::from_str(json).map_err(|error| DoseError::Json(error.to_string()))?;
+        let curve: Self = serde_json::from_str(json)
+            .map_err(|error| DoseError::Json(crate::json::message(&error)))?;
         if curve.schema != DOSE_SCHEMA {
             return Err(DoseError::Schema(curve.schema));
         }

@@ -20,8 +20,8 @@ mod line;
 
 pub use engine::{ENGINE_KEY_SCHEMA, EngineKey, EngineKeyError};
 pub use file::{
-    AnyKey, KeyFileError, read_any_key_file, read_any_key_from, read_engine_key_file,
-    read_key_file, read_key_from, write_key_file,
+    AnyKey, Exposure, KeyFileError, read_any_key_file, read_any_key_from, read_engine_key_file,
+    read_exposed_key_file, read_key_file, read_key_from, write_key_file,
 };
 pub use line::{KeyLineError, SecretKey};
 
@@ -148,17 +148,28 @@ impl MasterKey {
     /// The key of slot `index` of `epoch`:
     /// `HKDF-SHA256(salt "wmk/v1", ikm master, info "slot|" epoch "|" index)`, index in decimal.
     pub fn slot(&self, epoch: &Epoch, index: u32) -> SlotKey {
-        let mut bytes = Zeroizing::new([0; 32]);
-        hkdf::Hkdf::<Sha256>::new(Some(b"wmk/v1"), &self.0)
-            .expand(format!("slot|{epoch}|{index}").as_bytes(), &mut *bytes)
-            .expect("32 bytes are within HKDF's limit");
         SlotKey {
-            bytes: *bytes,
+            bytes: *self.expand("slot", epoch, index),
             label: SlotLabel {
                 epoch: epoch.clone(),
                 index,
             },
         }
+    }
+
+    /// What hides slot `index` of `epoch` in a commitment:
+    /// `HKDF-SHA256(salt "wmk/v1", ikm master, info "open|" epoch "|" index)`, index in decimal.
+    #[cfg(feature = "evidence")]
+    pub(crate) fn blinding(&self, epoch: &Epoch, index: u32) -> Zeroizing<[u8; 32]> {
+        self.expand("open", epoch, index)
+    }
+
+    fn expand(&self, label: &str, epoch: &Epoch, index: u32) -> Zeroizing<[u8; 32]> {
+        let mut bytes = Zeroizing::new([0; 32]);
+        hkdf::Hkdf::<Sha256>::new(Some(b"wmk/v1"), &self.0)
+            .expand(format!("{label}|{epoch}|{index}").as_bytes(), &mut *bytes)
+            .expect("32 bytes are within HKDF's limit");
+        bytes
     }
 
     /// The decoy slots of `epoch`, from the first: at most `SLOTS - ACTIVE_SLOTS` of them.
@@ -209,6 +220,12 @@ impl SlotKey {
     /// Epoch and index.
     pub fn label(&self) -> &SlotLabel {
         &self.label
+    }
+
+    /// The key itself, for what binds it.
+    #[cfg(feature = "evidence")]
+    pub(crate) fn bytes(&self) -> &[u8; 32] {
+        &self.bytes
     }
 
     /// `H(slot_key, parts)`, for the derivations of SPEC.md that start at a slot.

@@ -18,7 +18,9 @@
 //! 4. Apply a [`verdict::Policy`].
 //!
 //! A corpus under one key is read by a [`stream::Stream`], in bounded memory if need be; whose copy of a text leaked, by
-//! [`accounts`]; batches of rows are written by [`batch::Pool`], and drafts by [`speculative`]. The machine code is chosen at run time ([`kernel`]).
+//! [`accounts`]; batches of rows are written by [`batch::Pool`], and drafts by [`speculative`]. The machine code is
+//! chosen at run time ([`kernel`]).
+//! With the feature `evidence`, plans are sealed before anything is collected, and keys committed to before their first use.
 //!
 //! ```
 //! use rand_chacha::ChaCha8Rng;
@@ -62,7 +64,11 @@ pub mod cells;
 pub mod detect;
 pub mod distill;
 pub mod effect;
+#[cfg(feature = "evidence")]
+pub mod evidence;
+pub mod explain;
 pub mod fixed;
+mod json;
 pub mod kernel;
 pub mod key;
 pub mod openweights;
@@ -73,6 +79,7 @@ pub mod reading;
 pub mod regime;
 pub mod report;
 pub mod sampler;
+pub mod scan;
 pub mod scheme;
 pub mod speculative;
 pub mod stats;

@@ -432,15 +432,11 @@ impl Profile {
     /// Parses and checks the JSON form.
     pub fn from_json(json: &str) -> Result<Self, ProfileError> {
         let profile: Self = serde_json::from_str(json).map_err(|error| {
-            let message = error.to_string();
-            // serde_json appends the place, which is a field of its own here.
-            let message = message
-                .rsplit_once(" at line ")
-                .map_or(message.as_str(), |(message, _)| message);
+            let (line, column, message) = crate::json::place_and_message(&error);
             ProfileError::Json {
-                line: error.line(),
-                column: error.column(),
-                message: message.to_owned(),
+                line,
+                column,
+                message,
             }
         })?;
         profile.check()?;

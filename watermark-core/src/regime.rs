@@ -31,7 +31,7 @@
 
 use std::collections::HashMap;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::cells::Cells;
 use crate::detect::{Score, Test, TestId};
@@ -41,7 +41,7 @@ use crate::stats::evalue::{LnE, Mixture};
 use crate::window::{Exhibit, window};
 
 /// Under which conditions a result holds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Regime {
     /// Prompts, text, weights and stopping are independent of the key.

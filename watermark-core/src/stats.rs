@@ -80,6 +80,16 @@ impl LnP {
     pub fn bonferroni(self, m: u64) -> Self {
         Self::from_ln(self.0 + (m.max(1) as f64).ln())
     }
+
+    /// At least 2^-bits for a keyed function with so few bits of key: whoever tries all keys finds one that does as
+    /// well.
+    #[must_use]
+    pub fn of_key_bits(self, bits: Option<u32>) -> Self {
+        match bits {
+            Some(bits) => self.max(Self(-f64::from(bits) * std::f64::consts::LN_2)),
+            None => self,
+        }
+    }
 }
 
 // Total, because NaN is excluded by construction.
@@ -125,11 +135,22 @@ impl<'de> Deserialize<'de> for LnP {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let log10 = f64::deserialize(deserializer)?;
         if log10 <= 0.0 {
-            Ok(Self::from_ln(log10 * LN_10))
+            Ok(Self::from_ln(ln_of(log10)))
         } else {
             Err(de::Error::custom("log10 of a p-value must be at most 0"))
         }
     }
+}
+
+/// The natural logarithm that is written as this log10, so that what was read is written as it was. Of several
+/// such the one nearest to the product; where there is none, the product.
+fn ln_of(log10: f64) -> f64 {
+    let product = log10 * LN_10;
+    let (up, down) = (product.next_up(), product.next_down());
+    [product, up, down, up.next_up(), down.next_down()]
+        .into_iter()
+        .find(|ln| ln / LN_10 == log10)
+        .unwrap_or(product)
 }
 
 #[cfg(test)]
@@ -191,6 +212,13 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn what_was_read_is_written_as_it_was(ln in -1e9..0.0f64) {
+            let json = serde_json::to_string(&LnP::from_ln(ln)).unwrap();
+            let read: LnP = serde_json::from_str(&json).unwrap();
+            prop_assert_eq!(serde_json::to_string(&read).unwrap(), json);
+        }
+
         #[test]
         fn never_displayed_as_zero(magnitude in -20.0..308.0f64) {
             let text = LnP::from_ln(-(10f64.powf(magnitude))).to_string();

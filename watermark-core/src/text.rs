@@ -33,6 +33,31 @@ pub trait Tokenizer: Send + Sync {
     }
 }
 
+/// The text of each token, such that all together are the text of `tokens`.
+///
+/// A character that several tokens make up belongs to the last of them; the others have the empty
+/// string. Tokens are decoded with those before them, since a token's text can depend on what it
+/// follows (a space that a vocabulary shows at the start of words).
+pub fn pieces(tokenizer: &dyn Tokenizer, tokens: &[u32]) -> Vec<String> {
+    let mut pieces = vec![String::new(); tokens.len()];
+    // What is told already: tokens before `told`, decoded from `from` on.
+    let (mut from, mut told) = (0, 0);
+    let mut known = String::new();
+    for end in 1..=tokens.len() {
+        let text = tokenizer.decode(&tokens[from..end]);
+        let open = text.ends_with(char::REPLACEMENT_CHARACTER) && end < tokens.len();
+        // No character takes more tokens than it has bytes: longer, and these bytes are no text.
+        if open && end - told < 4 {
+            continue;
+        }
+        let fresh = text.strip_prefix(known.as_str()).unwrap_or_default();
+        pieces[end - 1] = fresh.to_owned();
+        known = tokenizer.decode(&tokens[told..end]);
+        (from, told) = (told, end);
+    }
+    pieces
+}
+
 /// A toy for tests and examples: one id a byte.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct ByteTokenizer;
@@ -53,6 +78,31 @@ impl Tokenizer for ByteTokenizer {
 
     fn token(&self, id: u32) -> Option<String> {
         (id < 256).then(|| format!("{id:02x}"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pieces_are_the_text() {
+        let text = "plain, naïve, 東京 and 🦀.";
+        let tokens = ByteTokenizer.encode(text);
+        let pieces = pieces(&ByteTokenizer, &tokens);
+        assert_eq!(pieces.len(), tokens.len());
+        assert_eq!(pieces.concat(), text);
+        let crab = text.find('🦀').unwrap();
+        assert_eq!(pieces[crab..crab + 4], ["", "", "", "🦀"]);
+    }
+
+    #[test]
+    fn bytes_that_are_no_text_end_somewhere() {
+        let tokens = [0xff, 0xff, 0xff, 0xff, 0xff, 97, 0xf0, 0x9f];
+        let pieces = pieces(&ByteTokenizer, &tokens);
+        assert!(pieces.concat().contains('a'));
+        assert!(pieces.concat().ends_with(char::REPLACEMENT_CHARACTER));
+        assert!(super::pieces(&ByteTokenizer, &[]).is_empty());
     }
 }
 

@@ -1,20 +1,23 @@
 //! What a reader of a report must know beside its numbers: a closed list.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::detect::{Test, TestId};
 use crate::distill::Finding;
+use crate::key::Exposure;
 use crate::profile::{Function, Mark};
 use crate::report::Parts;
+use crate::stats::LnP;
 use crate::stats::weighted::TailMethod;
 use crate::window::{Counts, Exhibit};
 
 /// A fact about the sample, with what it means for the result and what to do.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(
     tag = "warning",
     rename_all = "kebab-case",
-    rename_all_fields = "camelCase"
+    rename_all_fields = "camelCase",
+    deny_unknown_fields
 )]
 pub enum Warning {
     /// No token could be scored.
@@ -86,7 +89,7 @@ pub enum Warning {
         /// Bits of key in effect.
         key_bits: u32,
         /// What a reader has to know of it.
-        weakness: &'static str,
+        weakness: std::borrow::Cow<'static, str>,
     },
     /// Without one prompt the result changes sides.
     OnePromptDecides {
@@ -95,7 +98,34 @@ pub enum Warning {
         /// log10 p of the rest.
         p_log10: f64,
     },
+    /// A p-value is below the chance of guessing the key.
+    BelowGuessingTheKey {
+        /// log10 of the smallest p.
+        p_log10: f64,
+    },
+    /// Others than the owner could read the key file, and it was read all the same, as asked.
+    KeyFileExposed {
+        /// Its permission bits in octal, or `other owner`.
+        access: String,
+    },
+    /// Fewer answers than the sealed plan has a budget for.
+    FewerAnswersThanPlanned {
+        /// Answers.
+        answers: u64,
+        /// As planned.
+        planned: u64,
+    },
+    /// Answers whose prompt is not known to be one of the sealed plan's.
+    PromptsNotCompared {
+        /// Such answers.
+        answers: u64,
+        /// Answers.
+        of: u64,
+    },
 }
+
+/// ln of the chance of guessing a key of 256 bits.
+const LN_GUESS: f64 = -256.0 * core::f64::consts::LN_2;
 
 /// A diagnostic speaks up below this.
 const DIAGNOSTIC_LOG10: f64 = -5.0;
@@ -181,6 +211,8 @@ impl Warning {
                 p_log10: without.p.log10(),
             });
         }
+        let smallest = parts.findings.iter().map(|f| f.test.p).min();
+        warnings.extend(smallest.and_then(Self::of_p));
         warnings
     }
 
@@ -189,8 +221,23 @@ impl Warning {
         Some(Self::WeakFunction {
             function: mark.profile().function,
             key_bits: mark.scheme().key_bits()?,
-            weakness: mark.profile().weakness()?,
+            weakness: mark.profile().weakness()?.into(),
         })
+    }
+
+    /// [`BelowGuessingTheKey`](Self::BelowGuessingTheKey), if p is below 2^-256.
+    pub fn of_p(p: LnP) -> Option<Self> {
+        (p.ln() < LN_GUESS).then(|| Self::BelowGuessingTheKey { p_log10: p.log10() })
+    }
+
+    /// [`KeyFileExposed`](Self::KeyFileExposed).
+    pub fn of_exposure(exposure: Exposure) -> Self {
+        Self::KeyFileExposed {
+            access: match exposure {
+                Exposure::Mode(mode) => format!("{mode:03o}"),
+                Exposure::OtherOwner => "other owner".into(),
+            },
+        }
     }
 
     /// [`PromptsHoldMarkedText`](Self::PromptsHoldMarkedText), if the prompts' own cells have p below
@@ -262,6 +309,19 @@ impl Warning {
             Self::OnePromptDecides { source, p_log10 } => format!(
                 "without the answers to prompt {source} p is 10^{p_log10:.1}: one prompt carries the result"
             ),
+            Self::BelowGuessingTheKey { p_log10 } => format!(
+                "10^{p_log10:.1} is smaller than the chance of guessing the key, 10^{:.1}: it no longer is a probability of anything",
+                LN_GUESS / core::f64::consts::LN_10
+            ),
+            Self::KeyFileExposed { access } => format!(
+                "others could read the key file ({access}), and so could have forged what is tested"
+            ),
+            Self::FewerAnswersThanPlanned { answers, planned } => format!(
+                "{answers} of {planned} planned answers were given: the rest may have been left out for what they show"
+            ),
+            Self::PromptsNotCompared { answers, of } => format!(
+                "{answers} of {of} answers have no prompt that could be compared with the plan's"
+            ),
         }
     }
 
@@ -296,7 +356,34 @@ impl Warning {
             Self::WeakFunction { .. } => {
                 "whoever has text under this key may have the key: consider who could have written such text on purpose"
             }
+            Self::BelowGuessingTheKey { .. } => "read it as an index of strength",
+            Self::KeyFileExposed { .. } => {
+                "run chmod 600 on it if nobody used that, or rotate the key and say when it may have leaked"
+            }
+            Self::FewerAnswersThanPlanned { .. } => {
+                "collect them, or say which are missing and why"
+            }
+            Self::PromptsNotCompared { .. } => {
+                "keep the prompts with the answers, as text or as messages"
+            }
             Self::OnePromptDecides { .. } => "look at that prompt's answers; collect more prompts",
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn below_the_chance_of_guessing_the_key() {
+        assert_eq!(Warning::of_p(LnP::from_ln(-177.4)), None);
+        let warning = Warning::of_p(LnP::from_ln(-177.5)).unwrap();
+        assert!(
+            warning
+                .meaning()
+                .starts_with("10^-77.1 is smaller than the chance of guessing the key, 10^-77.1")
+        );
+        assert!(warning.remedy().contains("index of strength"));
     }
 }

@@ -87,7 +87,8 @@ impl Excluded {
 }
 
 /// Where the tokens of an exhibit went. `tokens = partial + excluded + repeated + scored`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Counts {
     /// Segments (answers, documents) taken in.
     pub segments: u64,
@@ -243,6 +244,11 @@ impl Exhibit {
     /// Whether a window stands in one of the prompts.
     pub fn excludes(&self, window: &[u32]) -> bool {
         self.excluded.has(window)
+    }
+
+    /// Whether a cell, h context tokens and the token after them, is left out for a prompt.
+    pub(crate) fn excludes_cell(&self, cell: &[u32]) -> bool {
+        self.excluded.has_cell(cell)
     }
 
     /// The index of a cell, if the exhibit has it.

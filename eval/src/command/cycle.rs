@@ -89,7 +89,7 @@ impl Cycle {
                 layers: self.layers,
                 heads: (self.dim / 32).max(1),
                 hidden: self.dim * 8 / 3 / 32 * 32,
-                context: self.answer_tokens + 32,
+                context: (self.answer_tokens + 32).max(StudentConfig::default().window),
                 epochs: self.epochs,
                 vocabulary: match self.observed_vocabulary {
                     true => Vocabulary::Observed,
@@ -197,7 +197,7 @@ fn open(path: Option<&Path>) -> Result<(Transformer, HfTokenizer, String), Box<d
 }
 
 /// A built-in profile by name, or a file.
-fn profile(name: &str) -> Result<Profile, Box<dyn Error>> {
+pub(super) fn profile(name: &str) -> Result<Profile, Box<dyn Error>> {
     match Profile::built_in(name) {
         Some(profile) => Ok(profile),
         None => {

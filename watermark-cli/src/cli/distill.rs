@@ -54,6 +54,12 @@ pub(crate) struct Distill {
     /// calibration model's estimate.
     #[arg(long, value_name = "FILE.json")]
     pub(crate) dose_curve: Option<PathBuf>,
+    /// The report file, for `watermark report`: the report with its figures, materials and custody. It appears
+    /// when it is complete.
+    #[arg(long, value_name = "REPORT.json", conflicts_with = "watch")]
+    pub(crate) out: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) sealed: SealedArgs,
     #[command(flatten)]
     pub(crate) watch: WatchArgs,
     /// Threads; the report does not depend on it.
@@ -108,6 +114,38 @@ pub(crate) struct LogArgs {
     pub(crate) reading_top: Option<usize>,
 }
 
+/// What was fixed beforehand.
+#[derive(Args)]
+#[command(next_help_heading = "Sealed beforehand")]
+pub(crate) struct SealedArgs {
+    /// A plan of `plan seal`. Profile, key, tests, alpha and all else that it names come from it; the
+    /// verdict is under the plan. Without one a result is exploratory.
+    #[arg(
+        long,
+        value_name = "SEALED.json",
+        conflicts_with_all = [
+            "profile", "epoch", "slot", "alpha", "min_cells", "decoys", "tests", "two_sided", "supervised_cells",
+        ]
+    )]
+    pub(crate) plan: Option<PathBuf>,
+    /// The file of the plan's prompts, whose digest it holds.
+    #[arg(long, value_name = "FILE.jsonl", requires = "plan")]
+    pub(crate) prompts: Option<PathBuf>,
+    /// Tests beyond the plan, reported apart: a family of their own, which no verdict reads.
+    #[arg(
+        long,
+        value_name = "LIST",
+        value_delimiter = ',',
+        value_parser = test,
+        requires = "plan",
+        conflicts_with = "watch"
+    )]
+    pub(crate) explore: Vec<TestId>,
+    /// The commitment of `key commit`: refuses a key, a profile or a tokenizer that it does not bind.
+    #[arg(long, value_name = "FILE.json")]
+    pub(crate) commitment: Option<PathBuf>,
+}
+
 /// A test that may be looked at after every answer.
 #[derive(Args)]
 #[command(next_help_heading = "Any-time test")]
@@ -130,7 +168,7 @@ pub(crate) struct WatchArgs {
 }
 
 /// A member of the family by its name.
-fn test(name: &str) -> Result<TestId, String> {
+pub(super) fn test(name: &str) -> Result<TestId, String> {
     // The control is no test of the family.
     let family = TestId::ALL
         .into_iter()

@@ -12,7 +12,10 @@ use watermark_core::window::Exhibit;
 use crate::cli::{Detect, Format};
 use crate::error::CliError;
 use crate::input::{Item, read_all};
+use crate::mark::Context;
 use crate::render::{Detection, detection_line, print_json};
+
+pub(crate) mod windows;
 
 pub(super) fn run(arguments: &Detect) -> Result<ExitCode, CliError> {
     let policy = arguments.policy.policy()?;
@@ -25,10 +28,20 @@ pub(super) fn run(arguments: &Detect) -> Result<ExitCode, CliError> {
     )?;
     let items = &inputs.items;
     let mark = &context.mark;
-    let lines: Vec<Detection> = items
+    let mut lines: Vec<Detection> = items
         .iter()
         .map(|item| detection(mark, &item.name, std::slice::from_ref(item), &policy))
         .collect();
+    if arguments.windows {
+        let decoys = context.decoys(arguments.decoys)?;
+        for (line, item) in lines.iter_mut().zip(items) {
+            let Context { tokenizer, .. } = &context;
+            let scanned = windows::scan(mark, tokenizer, item, &decoys, &policy)
+                .map_err(|error| CliError::Usage(format!("--windows: {error}")))?;
+            line.verdict = scanned.verdict(&policy);
+            line.windows = Some(scanned);
+        }
+    }
     let all = detection(mark, "all inputs", items, &policy);
     let warning = Warning::of_function(mark);
     match arguments.format {
@@ -37,10 +50,15 @@ pub(super) fn run(arguments: &Detect) -> Result<ExitCode, CliError> {
             if let Some(warning) = &warning {
                 println!("note: {}; {}", warning.meaning(), warning.remedy());
             }
-            lines
-                .iter()
-                .chain([&all])
-                .for_each(|line| println!("{}", detection_line(line)));
+            lines.iter().chain([&all]).for_each(|line| {
+                println!("{}", detection_line(line));
+                if let Some(scanned) = &line.windows {
+                    print!("{}", scanned.lines());
+                }
+            });
+            if let Some(warning) = Warning::of_p(all.sample.test.p) {
+                eprintln!("warning: {}: {}", warning.meaning(), warning.remedy());
+            }
         }
         Format::Json => print_json(&serde_json::json!({
             "type": "watermark.detections", "schema": 1,
@@ -65,12 +83,13 @@ fn detection(mark: &Mark, name: &str, items: &[Item], policy: &Policy) -> Detect
             _ => None,
         },
         verdict: Verdict::of(&sample.test, policy),
+        windows: None,
         sample,
     }
 }
 
 /// The inputs' cells: windows of anything that a model read left out.
-pub(super) fn exhibit(mark: &Mark, items: &[Item]) -> Exhibit {
+pub(crate) fn exhibit(mark: &Mark, items: &[Item]) -> Exhibit {
     let mut exhibit = Exhibit::new(mark.profile().context_width());
     let contexts = items.iter().flat_map(|item| &item.contexts);
     contexts.for_each(|context| exhibit.exclude(context));

@@ -2,41 +2,46 @@
 
 use std::process::ExitCode;
 
-use watermark_core::detect::TestId;
 use watermark_core::distill::{Distillation, Logs, Open, distill};
-use watermark_core::effect::{DoseCurve, Exposure};
-use watermark_core::key::{ACTIVE_SLOTS, SLOTS};
+use watermark_core::effect::DoseCurve;
 use watermark_core::openweights::ScoredText;
-use watermark_core::profile::Mark;
+use watermark_core::report::file::Dose;
 use watermark_core::verdict::Verdict;
+use watermark_core::warning::Warning;
 use watermark_eval::progress::bar;
 
 use crate::cli::{Distill, Format};
 use crate::error::CliError;
-use crate::mark::Context;
-use crate::render::{print_json, report_text};
+use crate::render::{print_json, report_text, write_file};
 
+mod asked;
 mod evidence;
+mod file;
 mod open;
 mod watch;
 
+use asked::Asked;
+pub(crate) use asked::UnderPlan;
 use evidence::Evidence;
 
 pub(super) fn run(arguments: &Distill) -> Result<ExitCode, CliError> {
-    let policy = arguments.policy.policy()?;
+    let asked = Asked::of(arguments)?;
+    let policy = asked.policy;
     if let Some(state) = &arguments.watch.watch {
-        return watch::run(arguments, state, &policy);
+        return watch::run(arguments, state, &asked);
     }
-    check(arguments)?;
-    let context = arguments.mark.open()?;
+    asked.check(arguments)?;
+    let context = asked.open(arguments)?;
     let mark = &context.mark;
-    let decoys = decoys(arguments, &context)?;
+    let commitment = asked.commitment(arguments, &context)?;
+    let decoys = asked.decoys(&context)?;
     let dose = arguments
         .dose_curve
         .as_deref()
         .map(dose_curve)
         .transpose()?;
     let evidence = Evidence::read(arguments, &context)?;
+    let plan = asked.plan_info(&evidence.given)?;
     let references: Vec<&[ScoredText]> =
         evidence.open_references.iter().map(Vec::as_slice).collect();
     let input = Distillation {
@@ -52,55 +57,66 @@ pub(super) fn run(arguments: &Distill) -> Result<ExitCode, CliError> {
         }),
         logs: evidence.logs.as_ref().map(|logs| Logs {
             windows: &logs.windows,
-            planned: arguments.logs.supervised_cells,
+            planned: asked.supervised_cells,
             effect: Some(logs.effect),
         }),
         reading: evidence.reading,
-        tests: (!arguments.tests.is_empty()).then_some(&arguments.tests[..]),
+        tests: (!asked.tests.is_empty()).then_some(&asked.tests[..]),
         decoys: &decoys,
-        two_sided: arguments.two_sided,
+        two_sided: asked.two_sided,
         threads: arguments.threads,
     };
-    let bar = bar(
-        (decoys.len() * input.batteries()) as u64,
-        "keys that nobody used",
-    );
+    let beyond = Distillation {
+        tests: Some(&asked.explore),
+        ..input
+    };
+    let work = input.batteries() + beyond.batteries();
+    let bar = bar((decoys.len() * work) as u64, "keys that nobody used");
     let mut report = distill(&input, &|done| bar.set_position(done as u64))?;
+    if !asked.explore.is_empty() {
+        let before = decoys.len() * input.batteries();
+        let beyond = distill(&beyond, &|done| bar.set_position((before + done) as u64))?;
+        report.exploratory = beyond.findings;
+    }
     bar.finish_and_clear();
     report.warnings.extend(evidence.warnings.iter().cloned());
-    let exposure = dose.map(|curve| Dose {
-        exposure: curve.exposure(&report.effect),
-        source: curve.source,
-    });
+    report
+        .warnings
+        .extend(context.held.exposure().map(Warning::of_exposure));
+    report.commitment = commitment;
+    if let Some(plan) = plan {
+        report = report.under(plan);
+    }
+    let dose = dose.map(|curve| Dose::of(curve, &report, &policy));
     let verdict = Verdict::of_report(&report, &policy);
     match arguments.format {
         Format::Human => {
             print!("{}", report_text(&report, &policy));
-            print!("{}", rest_text(&evidence, exposure.as_ref()));
+            print!("{}", rest_text(&evidence, dose.as_ref()));
         }
         Format::Json | Format::Jsonl => print_json(&serde_json::json!({
             "type": "watermark.distillation", "schema": 1, "verdict": verdict,
-            "policy": policy, "plan": "exploratory: no sealed plan", "read": evidence.counts,
+            "policy": policy, "plan": report.heading(), "read": evidence.counts,
             "reading": evidence.reading.map(|reading| serde_json::json!({
                 "eLog10": reading.e, "cells": reading.cells, "windows": reading.windows,
             })),
-            "exposure": exposure,
+            "exposure": dose.as_ref().map(|dose| serde_json::json!({
+                "share": dose.exposure.share, "at_least": dose.exposure.at_least,
+                "interval": dose.exposure.interval, "source": dose.curve.source,
+            })),
             "prompts": report.influence.largest.iter().map(|without| serde_json::json!({
                 "source": without.source, "name": evidence.prompt(without.source),
             })).collect::<Vec<_>>(),
             "report": report,
         })),
     }
+    if let Some(path) = &arguments.out {
+        let file = file::build(
+            arguments, &asked, &context, &evidence, &decoys, dose, report,
+        )?;
+        write_file(path, file.to_json().as_bytes())?;
+    }
     Ok(arguments.policy.exit(verdict))
-}
-
-/// The calibration model's estimate.
-#[derive(serde::Serialize)]
-struct Dose {
-    #[serde(flatten)]
-    exposure: Exposure,
-    /// Where the calibration comes from.
-    source: String,
 }
 
 /// What the report does not hold, for people.
@@ -112,71 +128,19 @@ fn rest_text(evidence: &Evidence, dose: Option<&Dose>) -> String {
             reading.windows
         );
     }
-    if let Some(Dose { exposure, source }) = dose {
+    if let Some(Dose {
+        exposure, curve, ..
+    }) = dose
+    {
         let interval = exposure.interval.map_or(String::new(), |[low, high]| {
             format!(" ({low:.3} to {high:.3} at the ends of the effect's interval)")
         });
         out += &format!(
-            "  exposure   {:.3} of the training data{interval}: the estimate of the calibration model, {source}\n",
-            exposure.share
+            "  exposure   {:.3} of the training data{interval}: the estimate of the calibration model, {}\n",
+            exposure.share, curve.source
         );
     }
     out
-}
-
-/// What does not go together.
-fn check(arguments: &Distill) -> Result<(), CliError> {
-    if arguments.decoys > (SLOTS - ACTIVE_SLOTS) as usize {
-        return Err(CliError::TooManyDecoys {
-            asked: arguments.decoys,
-        });
-    }
-    let silent = arguments.suspect.is_empty();
-    let of_text = [
-        ("--control", !arguments.control.is_empty()),
-        ("--reference", arguments.reference.is_some()),
-        ("--corpus", !arguments.corpus.is_empty()),
-        ("--logs", !arguments.logs.logs.is_empty()),
-        ("--dose-curve", arguments.dose_curve.is_some()),
-    ];
-    if let Some((option, _)) = of_text.iter().find(|(_, given)| silent && *given) {
-        return Err(CliError::Usage(format!(
-            "{option} needs the suspect's generations: give SUSPECT files"
-        )));
-    }
-    for &id in &arguments.tests {
-        let missing = match id {
-            TestId::ClosedCells | TestId::ClosedSqrt | TestId::ClosedInverseVariance => {
-                silent.then_some("the suspect's generations")
-            }
-            TestId::ClosedCorpus => arguments.corpus.is_empty().then_some("--corpus"),
-            TestId::ClosedReference => arguments.reference.is_none().then_some("--reference"),
-            TestId::OpenArgmax | TestId::OpenSoft => arguments
-                .open
-                .open_suspect
-                .is_none()
-                .then_some("--open-suspect"),
-            TestId::OpenContrast => arguments
-                .open
-                .open_reference
-                .is_empty()
-                .then_some("--open-reference"),
-            TestId::Supervised => arguments
-                .logs
-                .supervised_cells
-                .is_none()
-                .then_some("--logs and --supervised-cells"),
-            TestId::NeverEmitted => None,
-        };
-        if let Some(missing) = missing {
-            return Err(CliError::Usage(format!("--tests {id} needs {missing}")));
-        }
-    }
-    Ok(())
-}
-
-fn decoys(arguments: &Distill, context: &Context) -> Result<Vec<Mark>, CliError> {
-    context.decoys(arguments.decoys)
 }
 
 /// A dose curve from its file.

@@ -1,15 +1,20 @@
 //! `watermark plan`.
 
+use std::path::Path;
 use std::process::ExitCode;
 
 use serde::Serialize;
+use watermark_core::effect::DoseCurve;
 use watermark_core::key::{Epoch, SlotKey};
+use watermark_core::profile::Profile;
 use watermark_core::scheme::Null;
 use watermark_core::stats::power::{cells_needed, simulated_stopping_cells};
 
 use crate::cli::{Format, Plan, Power};
 use crate::error::CliError;
 use crate::render::print_json;
+
+mod sealing;
 
 /// Scores drawn for the simulation at most, about.
 const DRAWS: u64 = 100_000_000;
@@ -18,7 +23,70 @@ const SEED: u64 = 1;
 
 pub(super) fn run(arguments: &Plan) -> Result<ExitCode, CliError> {
     match arguments {
+        Plan::New(arguments) => sealing::new(arguments),
+        Plan::Seal { plan, out } => sealing::seal(plan, out),
         Plan::Power(arguments) => power(arguments),
+        Plan::Preflight(arguments) => super::preflight::run(arguments),
+    }
+}
+
+/// The effect that is assumed, and the law that it stands against.
+struct Assumed {
+    null: Null,
+    excess: f64,
+    curve: Option<DoseCurve>,
+}
+
+impl Assumed {
+    /// `None` where nothing is assumed.
+    fn of(
+        profile: &Profile,
+        mean_excess: Option<f64>,
+        share: Option<f64>,
+        dose_curve: Option<&Path>,
+    ) -> Result<Option<Self>, CliError> {
+        // The law of a score is the same under every key.
+        let any = SlotKey::from_parts([0; 32], Epoch::new("any")?, 0);
+        let mark = profile.bind(&any).map_err(|source| CliError::Profile {
+            name: profile.id.clone(),
+            source,
+        })?;
+        let null = mark.scheme().null();
+        let curve = dose_curve.map(super::distill::dose_curve).transpose()?;
+        let excess = match (mean_excess, share, &curve) {
+            (Some(excess), ..) => excess,
+            (None, Some(share), Some(curve)) => curve.excess_at(share),
+            _ => return Ok(None),
+        };
+        let mean = null.mean() + excess;
+        if excess <= 0.0 || !excess.is_finite() || null.max().is_some_and(|max| mean >= max) {
+            let most = null.max().map_or(String::new(), |max| {
+                format!(" and below {:.4}", max - null.mean())
+            });
+            return Err(CliError::Usage(format!(
+                "a mean excess of {excess}: it must be above 0{most} under profile {}",
+                profile.id
+            )));
+        }
+        Ok(Some(Self {
+            null,
+            excess,
+            curve,
+        }))
+    }
+
+    fn mean(&self) -> f64 {
+        self.null.mean() + self.excess
+    }
+
+    /// Cells of the plain closed test.
+    fn cells(&self, alpha: f64, power: f64) -> Result<u64, CliError> {
+        let excess = self.excess;
+        cells_needed(self.null, self.mean(), alpha, power).ok_or_else(|| {
+            CliError::Usage(format!(
+                "a mean excess of {excess} is too small: more than 2^40 cells"
+            ))
+        })
     }
 }
 
@@ -37,37 +105,14 @@ struct Need {
 fn power(arguments: &Power) -> Result<ExitCode, CliError> {
     check(arguments)?;
     let profile = crate::mark::profile(&arguments.profile)?;
-    // The law of a score is the same under every key.
-    let any = SlotKey::from_parts([0; 32], Epoch::new("any")?, 0);
-    let mark = profile.bind(&any).map_err(|source| CliError::Profile {
-        name: arguments.profile.clone(),
-        source,
-    })?;
-    let null = mark.scheme().null();
-    let curve = arguments
-        .dose_curve
-        .as_deref()
-        .map(super::distill::dose_curve)
-        .transpose()?;
-    let excess = match (arguments.mean_excess, arguments.share, &curve) {
-        (Some(excess), ..) => excess,
-        (None, Some(share), Some(curve)) => curve.excess_at(share),
-        _ => {
-            return Err(CliError::Usage(
-                "give --mean-excess, or --share and --dose-curve".into(),
-            ));
-        }
-    };
-    let mean = null.mean() + excess;
-    if excess <= 0.0 || !excess.is_finite() || null.max().is_some_and(|max| mean >= max) {
-        let most = null.max().map_or(String::new(), |max| {
-            format!(" and below {:.4}", max - null.mean())
-        });
-        return Err(CliError::Usage(format!(
-            "a mean excess of {excess}: it must be above 0{most} under profile {}",
-            profile.id
-        )));
-    }
+    let assumed = Assumed::of(
+        &profile,
+        arguments.mean_excess,
+        arguments.share,
+        arguments.dose_curve.as_deref(),
+    )?
+    .ok_or_else(|| CliError::Usage("give --mean-excess, or --share and --dose-curve".into()))?;
+    let (null, mean, excess) = (assumed.null, assumed.mean(), assumed.excess);
     let tokens = |cells: u64| (cells as f64 / arguments.cells_per_token).ceil() as u64;
     let need = |cells, method, runs| Need {
         cells,
@@ -75,12 +120,9 @@ fn power(arguments: &Power) -> Result<ExitCode, CliError> {
         method,
         runs,
     };
-    let cells = cells_needed(null, mean, arguments.alpha, arguments.power).ok_or_else(|| {
-        CliError::Usage(format!(
-            "a mean excess of {excess} is too small: more than 2^40 cells"
-        ))
-    })?;
+    let cells = assumed.cells(arguments.alpha, arguments.power)?;
     let plain = need(cells, "exact", None);
+    let curve = assumed.curve;
     let watched = stopping(null, mean, cells, arguments)
         .map(|(cells, runs)| need(cells, "simulated", Some(runs)));
     let other = arguments

@@ -106,6 +106,8 @@ mod tests {
 
     fn items(answers: &[&[&[u32]]]) -> Vec<Item> {
         let item = |segments: &&[&[u32]]| Item {
+            label: None,
+            domain: None,
             name: String::new(),
             contexts: Vec::new(),
             segments: segments.iter().map(|s| s.to_vec()).collect(),

@@ -3,6 +3,8 @@
 //!
 //! The same form is written by OpenAI's batch service, by `vllm run-batch` and by others.
 
+use std::collections::{BTreeMap, HashSet};
+
 use serde_json::Value;
 use watermark_core::text::Tokenizer;
 
@@ -46,6 +48,43 @@ pub(super) fn is_completion(line: &Object) -> bool {
     ["choices", "output"]
         .iter()
         .any(|&field| line.get(field).is_some_and(Value::is_array))
+}
+
+/// Requests of transcripts that `collect` wrote: a failed attempt is no failed request where another attempt was
+/// answered.
+#[derive(Default)]
+pub(super) struct Attempts {
+    failed: BTreeMap<String, String>,
+    answered: HashSet<String>,
+}
+
+impl Attempts {
+    /// Takes a response in; whether it is a failed attempt, which does not count yet. `name` is where it stands.
+    pub(super) fn take(&mut self, line: &Object, name: &str) -> bool {
+        let outcome = line.get("x_wmk").and_then(|custody| custody.get("outcome"));
+        let Some(id) = line.get("custom_id").and_then(Value::as_str) else {
+            return false;
+        };
+        match outcome.and_then(Value::as_str) {
+            Some("answered") => {
+                self.answered.insert(id.to_owned());
+                false
+            }
+            Some("failed") => {
+                let failed = self.failed.entry(id.to_owned());
+                failed.or_insert_with(|| name.to_owned());
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// Where the requests stand that no attempt answered.
+    pub(super) fn unanswered(&self) -> Vec<&str> {
+        let open = |(id, _): &(&String, &String)| !self.answered.contains(*id);
+        let names = self.failed.iter().filter(open);
+        names.map(|(_, name)| name.as_str()).collect()
+    }
 }
 
 pub(super) fn custom_id(line: &Object) -> Result<&str, String> {

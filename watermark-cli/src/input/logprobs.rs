@@ -50,7 +50,7 @@ use watermark_core::text::Tokenizer;
 
 use super::fields::{Object, array, get, ids, object};
 use super::vocabulary::Vocabulary;
-use super::{InputError, Place, batch, error, objects, read_text};
+use super::{InputError, Place, batch, error, objects, read_jsonl};
 
 /// What was read.
 #[derive(Debug, Default)]
@@ -74,18 +74,21 @@ type Entries = Vec<(u32, f64)>;
 
 /// Reads a file of distributions; `-` is standard input.
 pub(crate) fn read(path: &Path, tokenizer: &dyn Tokenizer) -> Result<LogProbs, InputError> {
-    let text = read_text(path)?;
+    let text = read_jsonl(path)?;
     let mut parser = Parser {
         tokenizer,
         vocabulary: None,
         found: LogProbs::default(),
         name: String::new(),
+        attempts: batch::Attempts::default(),
     };
     for (number, line) in objects(&text) {
         parser.name = format!("{}:{number}", path.display());
         line.and_then(|line| parser.line(&line))
             .map_err(|message| error(path, Place::Line(number), message))?;
     }
+    let unanswered = parser.attempts.unanswered().len() as u64;
+    parser.found.skipped += unanswered;
     Ok(parser.found)
 }
 
@@ -95,12 +98,16 @@ struct Parser<'t> {
     vocabulary: Option<Vocabulary>,
     found: LogProbs,
     name: String,
+    attempts: batch::Attempts,
 }
 
 impl Parser<'_> {
     fn line(&mut self, line: &Object) -> Result<(), String> {
         if !batch::is_response(line) {
             return self.response(line, "");
+        }
+        if self.attempts.take(line, &self.name) {
+            return Ok(());
         }
         let failed = get(line, "error").is_some();
         let response = get(line, "response").and_then(Value::as_object);

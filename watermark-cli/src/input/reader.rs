@@ -9,8 +9,8 @@ use watermark_core::window;
 
 use super::fields::Object;
 use super::{
-    Answer, Counts, InputError, Inputs, Item, Place, batch, error, harness, objects, read_text,
-    records, table,
+    Answer, Counts, InputError, Inputs, Item, Place, batch, error, harness, objects, read_jsonl,
+    read_text, records, table,
 };
 use crate::cli::InputForm;
 
@@ -28,6 +28,11 @@ pub(super) struct Reader<'t> {
     waiting: Vec<(usize, String)>,
     /// The first failed request and why it failed.
     failed: Option<String>,
+    /// Attempts of collections.
+    attempts: batch::Attempts,
+    /// Label and domain of the present record.
+    label: Option<String>,
+    domain: Option<String>,
     /// The filter under which each document of the present file was read.
     documents: HashMap<String, String>,
 }
@@ -43,6 +48,9 @@ impl<'t> Reader<'t> {
             requests: HashMap::new(),
             waiting: Vec::new(),
             failed: None,
+            attempts: batch::Attempts::default(),
+            label: None,
+            domain: None,
             documents: HashMap::new(),
         }
     }
@@ -50,6 +58,7 @@ impl<'t> Reader<'t> {
     /// Reads one file.
     pub(super) fn file(&mut self, path: &Path, form: InputForm) -> Result<(), InputError> {
         self.documents.clear();
+        (self.label, self.domain) = (None, None);
         let by_name = || match path.extension().and_then(|extension| extension.to_str()) {
             Some("jsonl") => InputForm::Jsonl,
             Some("parquet") => InputForm::Parquet,
@@ -65,7 +74,7 @@ impl<'t> Reader<'t> {
                 self.record(path, Place::Row(number), row)
             }),
             InputForm::Jsonl => {
-                let text = read_text(path)?;
+                let text = read_jsonl(path)?;
                 for (number, object) in objects(&text) {
                     let place = Place::Line(number);
                     let object = object.map_err(|message| error(path, place, message))?;
@@ -103,6 +112,7 @@ impl<'t> Reader<'t> {
 
     fn take(&mut self, path: &Path, place: Place, record: &Object) -> Result<(), String> {
         let name = format!("{}:{}", path.display(), place.number());
+        (self.label, self.domain) = (records::label(record), records::domain(record));
         if self.requests_only || batch::is_request(record) && !batch::is_response(record) {
             let contexts = batch::request(record, self.tokenizer)?;
             let id = batch::custom_id(record)?;
@@ -111,6 +121,9 @@ impl<'t> Reader<'t> {
                 return Err(format!("two requests have the custom_id `{id}`"));
             }
         } else if batch::is_response(record) {
+            if self.attempts.take(record, &name) {
+                return Ok(());
+            }
             match batch::response(record, self.tokenizer)? {
                 batch::Response::Answers(answers) => {
                     self.push_all(&name, answers, Some(batch::custom_id(record)?));
@@ -180,11 +193,18 @@ impl<'t> Reader<'t> {
             source: source(&answer.contexts).or(answer.name),
             contexts: answer.contexts,
             segments,
+            label: self.label.clone(),
+            domain: self.domain.clone(),
         });
     }
 
     /// Joins answers and requests, and says what is missing.
     pub(super) fn finish(mut self, must_join: bool) -> Result<Inputs, InputError> {
+        let unanswered = self.attempts.unanswered();
+        self.counts.skipped += unanswered.len() as u64;
+        if let (None, Some(first)) = (&self.failed, unanswered.first()) {
+            self.failed = Some(format!("{first}: no attempt was answered"));
+        }
         let mut without = Vec::new();
         for (index, custom_id) in std::mem::take(&mut self.waiting) {
             let item = &mut self.items[index];
@@ -225,7 +245,7 @@ impl<'t> Reader<'t> {
 }
 
 /// Equal contexts have equal names: 128 bits of SHA-256 over their lengths and ids.
-fn source(contexts: &[Vec<u32>]) -> Option<String> {
+pub(super) fn source(contexts: &[Vec<u32>]) -> Option<String> {
     if contexts.iter().all(Vec::is_empty) {
         return None;
     }

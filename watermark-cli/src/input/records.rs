@@ -29,6 +29,13 @@ pub(super) const SESSION: &str = "session";
 /// The fields that name a prompt.
 pub(super) const NAMES: [&str; 2] = ["custom_id", "doc_id"];
 
+/// The fields that name a record.
+const LABELS: [&str; 3] = ["custom_id", "id", "doc_id"];
+/// The fields that name a prompt's kind.
+const DOMAINS: [&str; 2] = ["domain", "set"];
+/// The fields whose values may start with it.
+const IDS: [&str; 2] = ["custom_id", "id"];
+
 /// One record.
 pub(super) fn read(record: &Object, tokenizer: &dyn Tokenizer) -> Result<Answer, String> {
     let conversation = get(record, MESSAGES)
@@ -95,6 +102,27 @@ pub(super) fn read(record: &Object, tokenizer: &dyn Tokenizer) -> Result<Answer,
         from_ids,
         name,
     })
+}
+
+/// What a record calls itself.
+pub(super) fn label(record: &Object) -> Option<String> {
+    let (_, id) = first(record, &LABELS)?;
+    Some(match id {
+        Value::String(text) => text.clone(),
+        other => other.to_string(),
+    })
+}
+
+/// The kind of prompt that a record answers: as it says, or by its id.
+pub(super) fn domain(record: &Object) -> Option<String> {
+    if let Some((_, Value::String(domain))) = first(record, &DOMAINS) {
+        return Some(domain.clone());
+    }
+    let (_, id) = first(record, &IDS)?;
+    let (domain, number) = id.as_str()?.rsplit_once('-')?;
+    let numbered = !number.is_empty() && number.bytes().all(|digit| digit.is_ascii_digit());
+    let named = domain.starts_with(|letter: char| letter.is_alphabetic());
+    (numbered && named).then(|| domain.to_owned())
 }
 
 /// The prompt of a record, where there is one.
@@ -192,6 +220,26 @@ mod tests {
         let text = record(json!({"text": "abc", "token_ids": null, "prompt": null})).unwrap();
         assert!(!text.from_ids && text.contexts.is_empty());
         assert_eq!(text.segments, bytes(&["abc"]));
+    }
+
+    #[test]
+    fn domains_are_named_or_begin_ids() {
+        for (record, expected) in [
+            (
+                json!({"domain": "law", "custom_id": "prose-012"}),
+                Some("law"),
+            ),
+            (json!({"set": "code", "text": "a"}), Some("code")),
+            (json!({"custom_id": "prose-012"}), Some("prose")),
+            (json!({"id": "short-story-7"}), Some("short-story")),
+            (json!({"id": "7"}), None),
+            (json!({"custom_id": "7-7"}), None),
+            (json!({"custom_id": "prose-x1"}), None),
+            (json!({"text": "a"}), None),
+        ] {
+            let found = domain(record.as_object().unwrap());
+            assert_eq!(found.as_deref(), expected, "{record}");
+        }
     }
 
     #[test]

@@ -17,7 +17,7 @@ const VOCABULARY: usize = 4096;
 const PROMPT: [u32; 3] = [3001, 3002, 3003];
 
 /// The mark of a slot of the bench's master key.
-fn mark(bench: &Bench, profile: &str) -> Mark {
+pub(super) fn mark(bench: &Bench, profile: &str) -> Mark {
     let SecretKey::Master(master) = read_key_file(&bench.path("m.key")).unwrap() else {
         panic!("a master key");
     };
@@ -40,7 +40,7 @@ fn answer(mark: &Mark, number: u32, length: usize) -> Vec<u32> {
     text
 }
 
-fn answers(mark: &Mark, numbers: std::ops::Range<u32>) -> Vec<Vec<u32>> {
+pub(super) fn answers(mark: &Mark, numbers: std::ops::Range<u32>) -> Vec<Vec<u32>> {
     numbers.map(|number| answer(mark, number, 60)).collect()
 }
 
@@ -71,13 +71,13 @@ fn lines<'t>(texts: impl IntoIterator<Item = &'t ScoredText>) -> String {
 }
 
 impl Bench {
-    fn file(&self, name: &str, text: &str) {
+    pub(super) fn file(&self, name: &str, text: &str) {
         self.write(name, text.as_bytes());
     }
 
     /// The report of a run that must succeed.
     #[track_caller]
-    fn json(&self, arguments: &str) -> Value {
+    pub(super) fn json(&self, arguments: &str) -> Value {
         let output = self.run(&format!("{arguments} --format json"));
         let error = String::from_utf8(output.stderr).unwrap();
         assert!(output.status.success(), "{arguments}: {error}");
@@ -85,7 +85,7 @@ impl Bench {
     }
 
     #[track_caller]
-    fn human(&self, arguments: &str) -> String {
+    pub(super) fn human(&self, arguments: &str) -> String {
         let output = self.run(arguments);
         let error = String::from_utf8(output.stderr).unwrap();
         assert!(output.status.success(), "{arguments}: {error}");
@@ -103,7 +103,7 @@ fn finding(report: &Value, id: TestId) -> &Value {
     found.unwrap_or_else(|| panic!("no {id} in {findings:?}"))
 }
 
-fn names(report: &Value) -> Vec<&str> {
+pub(super) fn names(report: &Value) -> Vec<&str> {
     let findings = report["report"]["findings"].as_array().unwrap().iter();
     findings
         .map(|f| f["test"]["id"].as_str().unwrap())
@@ -118,7 +118,7 @@ fn same(report: &Value, test: &Test) {
     assert!(test.n_scored > 0, "{test:?}");
 }
 
-fn warned(report: &Value, name: &str) -> bool {
+pub(super) fn warned(report: &Value, name: &str) -> bool {
     let warnings = report["report"]["warnings"].as_array().unwrap();
     warnings.iter().any(|warning| warning["warning"] == name)
 }

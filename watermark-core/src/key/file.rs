@@ -95,8 +95,8 @@ impl AnyKey {
         Ok(Self::Secret(key))
     }
 
-    /// The key, if it is one of ours.
-    fn secret(self, path: &Path) -> Result<SecretKey, KeyFileError> {
+    /// The key, if it is one of ours; `path` is used in errors.
+    pub fn secret(self, path: &Path) -> Result<SecretKey, KeyFileError> {
         match self {
             Self::Secret(key) => Ok(key),
             Self::Engine(_) => Err(KeyFileError::Kind {
@@ -107,8 +107,8 @@ impl AnyKey {
         }
     }
 
-    /// The key, if it is an engine's.
-    fn engine(self, path: &Path) -> Result<EngineKey, KeyFileError> {
+    /// The key, if it is an engine's; `path` is used in errors.
+    pub fn engine(self, path: &Path) -> Result<EngineKey, KeyFileError> {
         match self {
             Self::Engine(key) => Ok(key),
             Self::Secret(_) => Err(KeyFileError::Kind {
@@ -164,6 +164,31 @@ pub fn read_any_key_file(path: &Path) -> Result<AnyKey, KeyFileError> {
     // The opened file is what is checked, so that it cannot be exchanged in between.
     check_access(&file, path)?;
     read_any_key_from(file, path)
+}
+
+/// Who else could read a key file that was read all the same.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Exposure {
+    /// Group or others, by these permission bits.
+    Mode(u32),
+    /// The user that owns it.
+    OtherOwner,
+}
+
+/// Reads a key file whoever can read it, and says who can. For a caller that was told to, in so many words, and
+/// records it.
+pub fn read_exposed_key_file(path: &Path) -> Result<(AnyKey, Option<Exposure>), KeyFileError> {
+    let file = File::open(path).map_err(|source| KeyFileError::Io {
+        path: path.to_owned(),
+        source,
+    })?;
+    let exposure = match check_access(&file, path) {
+        Ok(()) => None,
+        Err(KeyFileError::OpenToOthers { mode, .. }) => Some(Exposure::Mode(mode)),
+        Err(KeyFileError::OtherOwner(_)) => Some(Exposure::OtherOwner),
+        Err(other) => return Err(other),
+    };
+    Ok((read_any_key_from(file, path)?, exposure))
 }
 
 #[cfg(unix)]
@@ -270,6 +295,11 @@ mod tests {
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o640)).unwrap();
         let error = read_key_file(&path).unwrap_err();
         assert!(error.to_string().contains("chmod 600"), "{error}");
+        let (key, exposure) = read_exposed_key_file(&path).unwrap();
+        assert!(matches!(key, AnyKey::Secret(SecretKey::Master(_))));
+        assert_eq!(exposure, Some(Exposure::Mode(0o640)));
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
+        assert_eq!(read_exposed_key_file(&path).unwrap().1, None);
         let other = dir.path().join("other");
         write_key_file(&other, &"x".repeat(9000)).unwrap();
         assert!(matches!(

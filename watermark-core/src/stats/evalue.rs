@@ -144,7 +144,7 @@ impl<'de> Deserialize<'de> for LnE {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let log10 = f64::deserialize(deserializer)?;
         if log10.is_finite() {
-            Ok(Self::from_ln(log10 * LN_10))
+            Ok(Self::from_ln(super::ln_of(log10)))
         } else {
             Err(de::Error::custom("log10 of an e-value must be finite"))
         }

@@ -1,6 +1,6 @@
 //! The files of a distillation test, read and put together.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
@@ -13,13 +13,14 @@ use watermark_core::regime::ExactWindows;
 use watermark_core::warning::Warning;
 use watermark_core::window::Exhibit;
 
+use super::asked::Given;
 use super::open;
 use crate::cli::Distill;
 use crate::command::detect::{exhibit, sources};
 use crate::error::CliError;
 use crate::input::aligned::{Aligned, align};
 use crate::input::logprobs::{self, LogProbs};
-use crate::input::{Counts, Inputs, Item, read_all};
+use crate::input::{Counts, Inputs, Item, prompt_sources, read_all};
 use crate::mark::Context;
 
 /// Everything that was given.
@@ -34,10 +35,14 @@ pub(super) struct Evidence {
     pub(super) logs: Option<Written>,
     pub(super) reading: Option<ReadingResult>,
     pub(super) warnings: Vec<Warning>,
+    /// How much of the suspect.
+    pub(super) given: Given,
     /// What was read, by option.
     pub(super) counts: BTreeMap<&'static str, Read>,
     /// The name of each prompt of the suspect, by its number.
     prompts: BTreeMap<u32, String>,
+    /// The domain of each, where records name one.
+    domains: BTreeMap<u32, String>,
 }
 
 /// What was written under the key.
@@ -124,8 +129,14 @@ impl Evidence {
             let log_counts = logs.as_ref().map(|logs| logs.counts);
             warnings(mark, inputs, log_counts)
         });
+        let given = match &suspect {
+            None => Given::default(),
+            Some(inputs) => given(arguments, context, inputs)?,
+        };
         Ok(Self {
+            given,
             prompts: suspect.as_ref().map(prompts).unwrap_or_default(),
+            domains: suspect.as_ref().map(domains).unwrap_or_default(),
             suspect: match &suspect {
                 Some(inputs) => exhibit(mark, &inputs.items),
                 None => Exhibit::new(mark.scheme().context_width()),
@@ -146,6 +157,16 @@ impl Evidence {
     /// What a prompt is called in the inputs.
     pub(super) fn prompt(&self, source: u32) -> Option<&str> {
         self.prompts.get(&source).map(String::as_str)
+    }
+
+    /// The domain of a prompt.
+    pub(super) fn domain(&self, source: u32) -> Option<&str> {
+        self.domains.get(&source).map(String::as_str)
+    }
+
+    /// Whether records name domains.
+    pub(super) fn has_domains(&self) -> bool {
+        !self.domains.is_empty()
     }
 }
 
@@ -251,6 +272,39 @@ fn read_logs(mark: &Mark, aligned: Vec<Aligned>, top: usize) -> Result<ReadingRe
     Ok(Reading::new(&texts, &starts, top)?.e_value(mark)?)
 }
 
+/// How much was given, and to which prompts.
+pub(super) fn given(
+    arguments: &Distill,
+    context: &Context,
+    suspect: &Inputs,
+) -> Result<Given, CliError> {
+    let segments = suspect.items.iter().flat_map(|item| &item.segments);
+    let planned = match &arguments.sealed.prompts {
+        None => BTreeSet::new(),
+        Some(path) => prompt_sources(path, &context.tokenizer)?,
+    };
+    let named: BTreeSet<&str> = suspect
+        .items
+        .iter()
+        .filter_map(|i| i.source.as_deref())
+        .collect();
+    let known = |item: &&Item| {
+        item.source
+            .as_ref()
+            .is_some_and(|source| planned.contains(source))
+    };
+    Ok(Given {
+        answers: suspect.counts.answers,
+        tokens: match suspect.counts.answers_from_text {
+            0 => segments.map(|segment| segment.len() as u64).sum(),
+            // Tokenised again a text can have more tokens than were sampled.
+            _ => 0,
+        },
+        prompts: named.len() as u64,
+        answers_to_prompts: suspect.items.iter().filter(known).count() as u64,
+    })
+}
+
 /// What the inputs say that the numbers do not.
 fn warnings(mark: &Mark, suspect: &Inputs, logs: Option<Counts>) -> Vec<Warning> {
     let mut prompts = Exhibit::new(mark.scheme().context_width());
@@ -277,12 +331,23 @@ fn warnings(mark: &Mark, suspect: &Inputs, logs: Option<Counts>) -> Vec<Warning>
     .collect()
 }
 
+/// What each prompt is called: by the first of its records, unless another prompt has that name.
 fn prompts(suspect: &Inputs) -> BTreeMap<u32, String> {
     let numbered = sources(&suspect.items).into_iter().zip(&suspect.items);
     let mut names = BTreeMap::new();
+    let mut taken = HashSet::new();
     for (number, item) in numbered {
-        let name = item.source.as_ref().unwrap_or(&item.name);
-        names.entry(number).or_insert_with(|| name.clone());
+        names.entry(number).or_insert_with(|| {
+            let label = item.label.as_ref();
+            let free = label.filter(|&label| taken.insert(label.clone()));
+            free.or(item.source.as_ref()).unwrap_or(&item.name).clone()
+        });
     }
     names
+}
+
+fn domains(suspect: &Inputs) -> BTreeMap<u32, String> {
+    let numbered = sources(&suspect.items).into_iter().zip(&suspect.items);
+    let named = numbered.filter_map(|(number, item)| Some((number, item.domain.clone()?)));
+    named.collect()
 }

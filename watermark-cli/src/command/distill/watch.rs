@@ -5,17 +5,21 @@ use std::process::ExitCode;
 
 use watermark_core::anytime::{Advice, Event, Look, Stopping, Watch};
 use watermark_core::profile::Vocabulary;
-use watermark_core::report::KeyInfo;
-use watermark_core::verdict::{Policy, Verdict};
+use watermark_core::report::{EXPLORATORY, KeyInfo};
+use watermark_core::verdict::Verdict;
 use watermark_core::warning::Warning;
 
+use super::asked::Asked;
+use super::evidence::given;
 use crate::cli::{Distill, Format};
 use crate::error::CliError;
 use crate::input::{Item, read_all, read_text};
 use crate::render::{headline, print_json, write_file};
 
-pub(super) fn run(arguments: &Distill, path: &Path, policy: &Policy) -> Result<ExitCode, CliError> {
-    let context = arguments.mark.open()?;
+pub(super) fn run(arguments: &Distill, path: &Path, asked: &Asked) -> Result<ExitCode, CliError> {
+    let policy = &asked.policy;
+    let context = asked.open(arguments)?;
+    let commitment = asked.commitment(arguments, &context)?;
     let mark = &context.mark;
     let inputs = read_all(
         &arguments.suspect,
@@ -24,6 +28,11 @@ pub(super) fn run(arguments: &Distill, path: &Path, policy: &Policy) -> Result<E
         &context.mark.profile().special_tokens,
     )?;
     let vocabulary = Some(Vocabulary::of(&context.tokenizer));
+    let plan = asked.plan_info(&given(arguments, &context, &inputs)?)?;
+    let heading = match &plan {
+        None => EXPLORATORY.to_owned(),
+        Some(plan) => format!("under the plan sealed {}", plan.sealed_at),
+    };
     let mut watch = match path.exists() {
         false => Watch::new(mark, vocabulary),
         true => Watch::resume(mark, vocabulary, &read_text(path)?).map_err(|source| {
@@ -53,14 +62,16 @@ pub(super) fn run(arguments: &Distill, path: &Path, policy: &Policy) -> Result<E
         Verdict::NotRejected
     };
     let counts = inputs.counts;
-    let warning = (counts.answers_from_text > 0).then(|| Warning::Retokenised {
+    let retokenised = (counts.answers_from_text > 0).then(|| Warning::Retokenised {
         answers: counts.answers_from_text,
         of: counts.answers,
         scored: look.cells as f64 / look.tokens.max(1) as f64,
     });
+    let exposed = context.held.exposure().map(Warning::of_exposure);
+    let warnings: Vec<Warning> = retokenised.into_iter().chain(exposed).collect();
     match arguments.format {
         Format::Human => {
-            println!("exploratory: no sealed plan");
+            println!("{heading}");
             println!(
                 "{verdict}: E = {}, {} by 1/E at alpha {:e}, key {} (epoch {}, slot {}), profile {}",
                 look.e,
@@ -80,16 +91,16 @@ pub(super) fn run(arguments: &Distill, path: &Path, policy: &Policy) -> Result<E
                 "  advice     {}",
                 advice(&look, arguments.watch.planned_cells)
             );
-            if let Some(warning) = &warning {
+            for warning in &warnings {
                 println!("  warning    {}: {}", warning.meaning(), warning.remedy());
             }
         }
         Format::Json | Format::Jsonl => print_json(&serde_json::json!({
             "type": "watermark.watch", "schema": 1, "verdict": verdict, "policy": policy,
-            "plan": "exploratory: no sealed plan", "profile": mark.profile(),
+            "plan": heading, "sealedPlan": plan, "commitment": commitment, "profile": mark.profile(),
             "key": KeyInfo::of(mark), "read": counts, "newAnswers": taken, "looks": state.looks,
             "plannedCells": arguments.watch.planned_cells, "look": look,
-            "warnings": warning.into_iter().collect::<Vec<_>>(),
+            "warnings": warnings,
         })),
     }
     Ok(arguments.policy.exit(verdict))

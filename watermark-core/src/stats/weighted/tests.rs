@@ -459,8 +459,11 @@ proptest! {
         let law = WeightedLaw::new(null, weights);
         let sum = |z: f64| ((law.mean() + z * law.variance().sqrt()) * null.unit()) as i128;
         prop_assume!(law.support().1.is_none_or(|most| law.point(sum(z + more)).sum <= most));
-        let (low, high) = (law.upper_tail(sum(z)).0, law.upper_tail(sum(z + more)).0);
-        prop_assert!(high.ln() <= low.ln() + 1e-9, "{} {}", low.ln(), high.ln());
+        let (low, high) = (law.upper_tail(sum(z)), law.upper_tail(sum(z + more)));
+        // A bound may lie above the exact tail of a lower sum, as with weights 6, 16, 17 at the edge of the budget.
+        if low.1 == high.1 || low.1 == TailMethod::Chernoff {
+            prop_assert!(high.0.ln() <= low.0.ln() + 1e-9, "{:?} {:?}", low, high);
+        }
         let (low, high) = (law.chernoff(sum(z)), law.chernoff(sum(z + more)));
         prop_assert!(high.ln() <= low.ln() + 1e-9, "{} {}", low.ln(), high.ln());
     }
