@@ -132,7 +132,9 @@ struct Window {
 
 /// Windows of a text cannot be tested under this mark.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("cells of this mark depend on each other, and its windows have no common law: test whole texts")]
+#[error(
+    "cells of this mark depend on each other, and its windows have no common law: test whole texts"
+)]
 pub struct DependentCells;
 
 impl Scan {

@@ -390,7 +390,10 @@ impl KnownLaw {
         if test.p < least {
             return Err(contradiction(
                 field,
-                format!("p is {}, and {least} is the least under this profile", test.p),
+                format!(
+                    "p is {}, and {least} is the least under this profile",
+                    test.p
+                ),
             ));
         }
         if !matches!(test.id, TestId::ClosedCells | TestId::Supervised) {

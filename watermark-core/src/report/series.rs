@@ -93,7 +93,12 @@ fn laws(mark: &Mark, exhibit: &Exhibit, ends: &[usize]) -> Vec<(usize, PlainLaw)
     let coins: Vec<usize> = scores.first_of_coin().collect();
     let before = |end: usize| &coins[..coins.partition_point(|&index| index < end)];
     let law = |&end: &usize| {
-        let coins = || before(end).iter().map(|&index| scores.coin(index)).collect();
+        let coins = || {
+            before(end)
+                .iter()
+                .map(|&index| scores.coin(index))
+                .collect()
+        };
         (end, PlainLaw::of(mark, coins))
     };
     ends.iter().map(law).collect()
