@@ -88,6 +88,76 @@ fn an_engines_mark_is_read_under_its_key() {
     }
 }
 
+/// A report file is read back only if its numbers follow from each other, the floor of few bits of key included.
+#[test]
+fn a_report_on_an_engines_mark_is_shown() {
+    let bench = Bench::new();
+    secret(&bench, "v.key", KEY);
+    for profile in [
+        "vllm-gumbel",
+        "sglang-gumbel",
+        "hf-synthid",
+        "hf-kgw-lefthash:4096",
+    ] {
+        let (key, slot) = match profile {
+            "vllm-gumbel" => (KEY, false),
+            _ => ("m.key", true),
+        };
+        let mark = Profile::built_in(profile).unwrap();
+        let mark = if slot {
+            let SecretKey::Master(master) = read_key_file(&bench.path(key)).unwrap() else {
+                panic!("a master key");
+            };
+            mark.bind(&master.slot(&Epoch::new("e1").unwrap(), 0))
+        } else {
+            mark.bind_engine(&EngineKey::from_json(key).unwrap())
+        }
+        .unwrap();
+        let lines: Vec<String> = (0..3)
+            .map(|part| {
+                let ids = &text(&mark, 900)[part * 300..][..300];
+                json!({"token_ids": ids, "prompt_id": format!("q{part}")}).to_string()
+            })
+            .collect();
+        bench.write("a.jsonl", lines.join("\n").as_bytes());
+        let file = format!("{}.json", profile.replace(':', "-"));
+        let key = if slot { "m.key" } else { "v.key" };
+        json_of(
+            &bench,
+            &format!(
+                "distill --key-file {key} --profile {profile} --decoys 20 --out {file} --format json a.jsonl"
+            ),
+        );
+        let report: Value =
+            serde_json::from_str(&std::fs::read_to_string(bench.path(&file)).unwrap()).unwrap();
+        let p = &report["report"]["suspect"]["test"]["pLog10"];
+        assert!(p.as_f64().unwrap() < -5.0, "{profile}: {p}");
+        assert_eq!(
+            &report["series"]["suspect"]
+                .as_array()
+                .unwrap()
+                .last()
+                .unwrap()["pLog10"],
+            p,
+            "{profile}"
+        );
+        let page = bench.run(&format!("report html {file}"));
+        let error = String::from_utf8(page.stderr).unwrap();
+        assert!(page.status.success(), "{profile}: {error}");
+        let page = String::from_utf8(page.stdout).unwrap();
+        assert!(page.contains("bits of key"), "{profile}");
+
+        let mut better = report.clone();
+        better["report"]["findings"][0]["test"]["pLog10"] = json!(-200.0);
+        bench.write("better.json", better.to_string().as_bytes());
+        bench.refuses("report html better.json", 3, &["contradicts itself"]);
+        let mut stronger = report;
+        stronger["report"]["suspect"]["test"]["keyBits"] = json!(300);
+        bench.write("stronger.json", stronger.to_string().as_bytes());
+        bench.refuses("report html stronger.json", 3, &["keyBits"]);
+    }
+}
+
 #[test]
 fn a_slot_stands_for_an_engines_key() {
     let bench = Bench::new();

@@ -8,7 +8,7 @@ use std::time::SystemTime;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 use watermark_core::evidence::time::rfc3339;
-use watermark_core::profile::{Mark, Vocabulary};
+use watermark_core::profile::{Mark, Profile, Vocabulary};
 use watermark_core::report::contribution::contributions;
 use watermark_core::report::file::{
     Collection, Configuration, Content, Contributions, Custody, Dose, Material, Materials,
@@ -95,7 +95,8 @@ pub(super) fn build(
 fn materials(arguments: &Distill) -> Result<Vec<Material>, CliError> {
     let one = |path: &Option<PathBuf>| path.iter().cloned().collect::<Vec<_>>();
     let profile = PathBuf::from(&arguments.mark.profile);
-    let profile = (!watermark_core::profile::BUILT_IN.contains(&arguments.mark.profile.as_str()))
+    let profile = Profile::built_in(&arguments.mark.profile)
+        .is_none()
         .then_some(profile);
     let open = &arguments.open;
     let given = [
