@@ -17,8 +17,8 @@ use super::{Report, Tool};
 use crate::detect::{Test, TestId};
 use crate::distill::{Decoys, Finding};
 use crate::effect::{DoseCurve, Exposure};
-use crate::profile::{Function, Profile, Vocabulary};
-use crate::scheme::Null;
+use crate::profile::{Function, Mark, Profile, Vocabulary};
+use crate::scheme::{Null, Scheme};
 use crate::stats::LnP;
 use crate::stats::combine::holm;
 use crate::stats::power::power;
@@ -369,10 +369,10 @@ impl KnownLaw {
             Function::Wmk1 => None,
             _ => profile.engine_decoys(1).ok().and_then(|mut m| m.pop()),
         };
-        let scheme = mark.as_ref().map(|mark| mark.scheme());
+        let scheme = mark.as_ref().map(Mark::scheme);
         Self {
-            key_bits: scheme.and_then(|scheme| scheme.key_bits()),
-            of_cells: scheme.is_some_and(|scheme| scheme.cells_depend()),
+            key_bits: scheme.and_then(Scheme::key_bits),
+            of_cells: scheme.is_some_and(Scheme::cells_depend),
         }
     }
 
