@@ -1,6 +1,7 @@
 //! What is answered, and to whom.
 
 use watermark_core::detect::Sample;
+use watermark_core::key::EngineKey;
 use watermark_core::window::Exhibit;
 
 use super::*;
@@ -59,6 +60,41 @@ fn verdicts_for_all_and_numbers_for_one_role() {
         let reply = service.post("/v1/detect", VERDICT, &body).json();
         assert_eq!(reply["verdict"], verdict, "{reply}");
     }
+}
+
+/// A key in the form of another engine is a key.
+#[test]
+fn another_engines_mark_is_served() {
+    let key =
+        r#"{"schema": "watermark.engine-key/1", "function": "vllm", "key": "7777777777777777777"}"#;
+    let bench = Bench::new(
+        "",
+        "[[mark]]\nname = \"engine\"\nprofile = \"vllm-gumbel\"\nkey_file = \"v.key\"\n",
+    );
+    bench.private("v.key", key);
+    let service = bench.serve();
+    let mark = Profile::built_in("vllm-gumbel")
+        .unwrap()
+        .bind_engine(&EngineKey::from_json(key).unwrap())
+        .unwrap();
+    // The best of sixteen tokens at every place: a mean score of 3.4, 1 by chance.
+    let mut text = vec![5, 6, 7, 8];
+    while text.len() < 200 {
+        let row = mark.scheme().row(&text[text.len() - 4..]);
+        let from = text.len() as u32 * 17 % 900 + 1;
+        let best = (from..from + 16).max_by_key(|&token| mark.scheme().score(&row, token));
+        text.push(best.unwrap());
+    }
+    let asked = json!({"mark": "engine", "token_ids": text});
+    let reply = service.post("/v1/detect", SCORES, &asked).json();
+    let sample = sample(&mark, &[], &text);
+    assert_eq!(reply["verdict"], "rejected");
+    assert_eq!(reply["scores"]["pLog10"], sample.test.p.log10());
+    assert_eq!(reply["scores"]["keyId"], mark.key_id().to_string());
+    let unmarked = json!({"mark": "engine", "token_ids": plain(200)});
+    let reply = service.post("/v1/detect", VERDICT, &unmarked).json();
+    assert_eq!(reply["verdict"], "not-rejected");
+    assert_eq!(service.get("/readyz").status, 200);
 }
 
 /// A text by way of the service is what it is by way of `detect`.
