@@ -79,6 +79,8 @@ pub mod regime;
 pub mod report;
 pub mod sampler;
 pub mod scan;
+#[cfg(feature = "schema")]
+pub mod schema;
 pub mod scheme;
 pub mod stats;
 pub mod stream;

@@ -5,13 +5,17 @@ use std::process::ExitCode;
 
 use rand_core::TryRng;
 use watermark_core::evidence::commitment::Commitment;
-use watermark_core::key::{MasterKey, SecretKey, SlotKey, write_key_file};
+use watermark_core::key::{KeyFileError, MasterKey, SecretKey, SlotKey, write_key_file};
+use watermark_core::report::{CommitmentCheck, CommitmentInfo};
 use zeroize::Zeroizing;
 
-use crate::cli::{Inspect, Key, KeySource};
+use super::said::{KeyKind, KeySaid};
+use crate::cli::{Format, Inspect, Key, KeySource};
+use crate::dry::DryRun;
 use crate::error::CliError;
 use crate::keysource::Found;
 use crate::render::print_json;
+use crate::schema::Version;
 
 mod commit;
 mod open;
@@ -21,16 +25,28 @@ pub(super) fn run(arguments: &Key) -> Result<ExitCode, CliError> {
     match arguments {
         Key::New { out } => {
             let master = new_master(out)?;
-            print_json(&serde_json::json!({
-                "type": "watermark.key", "schema": 1, "kind": "master",
-                "keyId": master.id(), "file": out,
-            }));
+            print_json(&KeySaid {
+                file: Some(out.clone()),
+                ..KeySaid::master(&master)
+            });
         }
         Key::Inspect(arguments) => inspect(arguments)?,
-        Key::Slot { key, out } => {
+        Key::Slot { key, out, dry } => {
             let keys = key.read()?;
+            if dry.dry_run {
+                new_key_file(out)?;
+                let dry = DryRun::of("key slot").key_source(&key.source);
+                let dry = match &keys.master {
+                    Some(master) => dry.master(master),
+                    None => dry,
+                };
+                dry.slot(keys.slot.id().to_string(), keys.slot.label())
+                    .writes("key", [out])
+                    .print(Format::Json);
+                return Ok(ExitCode::SUCCESS);
+            }
             write_key_file(out, &keys.slot.to_line())?;
-            print_json(&slot_json(&keys.slot));
+            print_json(&KeySaid::slot(&keys.slot));
         }
         Key::Commit(arguments) => commit::run(arguments)?,
         Key::Open(arguments) => open::run(arguments)?,
@@ -62,11 +78,9 @@ fn inspect(arguments: &Inspect) -> Result<(), CliError> {
         .as_deref()
         .map(commitment)
         .transpose()?;
-    let mut json = match &key {
-        SecretKey::Master(master) => serde_json::json!({
-            "type": "watermark.key", "schema": 1, "kind": "master", "keyId": master.id(),
-        }),
-        SecretKey::Slot(slot) => slot_json(slot),
+    let mut said = match &key {
+        SecretKey::Master(master) => KeySaid::master(master),
+        SecretKey::Slot(slot) => KeySaid::slot(slot),
     };
     if let (Some(commitment), Some(path)) = (commitment, &arguments.commitment) {
         match &key {
@@ -78,14 +92,16 @@ fn inspect(arguments: &Inspect) -> Result<(), CliError> {
             source,
         })?;
         let checked = match &key {
-            SecretKey::Master(_) => "root",
-            SecretKey::Slot(_) => "key-id",
+            SecretKey::Master(_) => CommitmentCheck::Root,
+            SecretKey::Slot(_) => CommitmentCheck::KeyId,
         };
-        json["commitment"] = serde_json::json!({
-            "root": commitment.root(), "digest": commitment.digest(), "checked": checked,
+        said.commitment = Some(CommitmentInfo {
+            root: commitment.root().to_owned(),
+            digest: commitment.digest(),
+            checked,
         });
     }
-    print_json(&json);
+    print_json(&said);
     Ok(())
 }
 
@@ -106,9 +122,36 @@ fn master(source: &KeySource, what: &'static str) -> Result<MasterKey, CliError>
     }
 }
 
-fn slot_json(slot: &SlotKey) -> serde_json::Value {
-    serde_json::json!({
-        "type": "watermark.key", "schema": 1, "kind": "slot", "keyId": slot.id(),
-        "epoch": slot.label().epoch.as_str(), "slot": slot.label().index,
-    })
+/// Whether a key file can be made here, for those that only ask.
+fn new_key_file(path: &Path) -> Result<(), KeyFileError> {
+    match path.exists() {
+        true => Err(KeyFileError::Exists(path.to_owned())),
+        false => Ok(()),
+    }
+}
+
+impl KeySaid {
+    fn master(master: &MasterKey) -> Self {
+        Self {
+            schema: Version,
+            kind: KeyKind::Master,
+            key_id: master.id(),
+            epoch: None,
+            slot: None,
+            file: None,
+            commitment: None,
+        }
+    }
+
+    fn slot(slot: &SlotKey) -> Self {
+        Self {
+            schema: Version,
+            kind: KeyKind::Slot,
+            key_id: slot.id(),
+            epoch: Some(slot.label().epoch.to_string()),
+            slot: Some(slot.label().index),
+            file: None,
+            commitment: None,
+        }
+    }
 }
