@@ -27,6 +27,11 @@ use crate::training::TrainingError;
 
 /// The sizes of a run.
 #[derive(Clone, Debug, Serialize, Deserialize)]
+#[cfg_attr(
+    feature = "schema",
+    derive(schemars::JsonSchema),
+    schemars(rename = "DemoPlan")
+)]
 #[serde(rename_all = "camelCase")]
 pub struct Plan {
     /// The mark.
@@ -84,6 +89,7 @@ pub enum Event {
 
 /// p at a number of observed tokens.
 #[derive(Clone, Debug, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct Point {
     /// Tokens that the suspect gave.
@@ -100,6 +106,7 @@ pub struct Point {
 
 /// A run and its result.
 #[derive(Debug, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct Outcome {
     /// The sizes.

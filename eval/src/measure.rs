@@ -8,6 +8,7 @@ use crate::generate::Answer;
 
 /// Diversity and entropy of a set of answers.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct Texture {
     /// Tokens.

@@ -11,6 +11,11 @@ pub const DOCUMENT_START: u32 = 0;
 
 /// Which ids a student has weights for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(
+    feature = "schema",
+    derive(schemars::JsonSchema),
+    schemars(rename = "StudentVocabulary")
+)]
 #[serde(rename_all = "kebab-case")]
 pub enum Vocabulary {
     /// Every id of the teacher's vocabulary.
@@ -21,6 +26,7 @@ pub enum Vocabulary {
 
 /// A student's shape and training.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct StudentConfig {
     /// Width of the model.

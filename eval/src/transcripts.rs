@@ -9,11 +9,14 @@ use crate::generate::Answer;
 
 /// One prompt and its answer.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Transcript {
     /// `watermark.transcript`.
     #[serde(rename = "type")]
+    #[cfg_attr(feature = "schema", schemars(extend("const" = "watermark.transcript")))]
     pub kind: String,
     /// Version of this form.
+    #[cfg_attr(feature = "schema", schemars(extend("const" = 1)))]
     pub schema: u32,
     /// Place in the run.
     pub id: String,

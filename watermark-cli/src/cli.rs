@@ -11,6 +11,7 @@ mod key;
 mod plan;
 mod preflight;
 mod report;
+mod schema;
 mod serve;
 
 pub(crate) use collect::{
@@ -23,6 +24,7 @@ pub(crate) use key::{Commit, Inspect, Key, KeyArgs, KeySource, Open, RecipeArgs,
 pub(crate) use plan::{ApiArg, ControlArg, LooksArg, New, Plan, Power};
 pub(crate) use preflight::Preflight;
 pub(crate) use report::{Report, ReportArgs};
+pub(crate) use schema::Schema;
 pub(crate) use serve::Serve;
 
 /// Mark a language model's outputs, and test who was trained on them.
@@ -60,6 +62,9 @@ pub(crate) enum Command {
     Explain(Explain),
     /// Detection as a service, on the loopback interface by default.
     Serve(Serve),
+    /// JSON Schemas of everything that is read or printed as JSON.
+    #[command(subcommand)]
+    Schema(Schema),
     /// Checks this installation: what works, what is missing and how to get it.
     Doctor(Doctor),
     /// Completions for a shell, on standard output.
@@ -80,6 +85,14 @@ pub(crate) struct Doctor {
     /// How it is printed.
     #[arg(long, value_enum, default_value_t = Format::Human)]
     pub(crate) format: Format,
+}
+
+/// Telling in place of doing.
+#[derive(Args, Clone, Copy)]
+pub(crate) struct DryArgs {
+    /// Check what can be refused, say what would be read, sent, tested and written, and stop there.
+    #[arg(long)]
+    pub(crate) dry_run: bool,
 }
 
 /// How results are printed.
@@ -173,6 +186,8 @@ pub(crate) struct Generate {
     /// The file to write; it appears when it is complete [default: standard output].
     #[arg(long)]
     pub(crate) out: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) dry: DryArgs,
 }
 
 #[derive(Args)]
@@ -193,6 +208,8 @@ pub(crate) struct Detect {
     /// Keys nobody used whose scans are ranked beside this one: unused slots of the epoch.
     #[arg(long, default_value_t = 0, requires = "windows")]
     pub(crate) decoys: usize,
+    #[command(flatten)]
+    pub(crate) dry: DryArgs,
     /// How results are printed.
     #[arg(long, value_enum, default_value_t = Format::Human)]
     pub(crate) format: Format,

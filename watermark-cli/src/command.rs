@@ -18,6 +18,8 @@ mod key;
 mod manual;
 mod plan;
 mod report;
+pub(crate) mod said;
+mod schema;
 
 pub(crate) use detect::windows::Scanned;
 
@@ -38,6 +40,7 @@ pub(crate) fn run(cli: Cli, config: &Config) -> Result<ExitCode, CliError> {
         Command::Plan(arguments) => plan::run(&arguments),
         Command::Collect(arguments) => collect::run(&arguments),
         Command::Report(arguments) => report::run(&arguments),
+        Command::Schema(arguments) => schema::run(&arguments),
         Command::Explain(arguments) => explain::run(&arguments),
         Command::Doctor(arguments) => doctor::run(&arguments, config),
         Command::Completions { shell } => manual::completions(shell),

@@ -8,12 +8,13 @@ use std::path::{Path, PathBuf};
 
 use clap::Command;
 use clap::builder::Resettable;
+use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::error::CliError;
 
-/// The file, field by field; field `key_file` is the default of `--key-file`.
-#[derive(Debug, Default, Deserialize)]
+/// `config.toml`, field by field; field `key_file` is the default of `--key-file`.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct ConfigFile {
     key_file: Option<PathBuf>,

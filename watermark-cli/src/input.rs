@@ -28,6 +28,7 @@ use std::fmt;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
+use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::Value;
 use watermark_core::text::Tokenizer;
@@ -86,8 +87,9 @@ pub(crate) struct Inputs {
 }
 
 /// `answers = answers_from_ids + answers_from_text`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
+#[schemars(rename = "AnswerCounts")]
 pub(crate) struct Counts {
     /// Answers, empty ones included.
     pub(crate) answers: u64,

@@ -11,12 +11,14 @@ use clap::{CommandFactory, FromArgMatches};
 mod cli;
 mod command;
 mod config;
+mod dry;
 mod error;
 mod input;
 mod keysource;
 mod mark;
 mod preflight;
 mod render;
+mod schema;
 mod serve;
 
 fn main() -> ExitCode {

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
+use schemars::JsonSchema;
 use serde::Serialize;
 use watermark_core::detect::Test;
 use watermark_core::profile::{Mark, RepeatedContexts};
@@ -14,7 +15,7 @@ use watermark_eval::measure::distinct;
 use crate::input::Item;
 
 /// How strongly a body of text shows the mark.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Strength {
     pub(crate) counts: Counts,
@@ -45,7 +46,7 @@ impl Strength {
 }
 
 /// Tokens that the writer left to ordinary sampling.
-#[derive(Debug, PartialEq, Serialize)]
+#[derive(Debug, PartialEq, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Skips {
     /// `sessions`, or `estimated` from the text by the profile's rules, which cannot see the entropy gate, a
@@ -117,7 +118,7 @@ impl Skips {
 }
 
 /// How varied a body of text is. All of it depends on the size: compare equal numbers of tokens only.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Diversity {
     pub(crate) tokens: u64,
@@ -240,7 +241,7 @@ impl Growth {
 }
 
 /// How far single answers carry.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Single {
     pub(crate) answers: usize,

@@ -3,28 +3,33 @@
 use std::fmt::Write as _;
 use std::path::Path;
 
+use schemars::JsonSchema;
 use serde::Serialize;
 use watermark_core::detect::{Sample, TestId};
 use watermark_core::distill::Finding;
 pub(crate) use watermark_core::report::words::headline;
 use watermark_core::report::{CommitmentCheck, Report};
+use watermark_core::stats::LnP;
 use watermark_core::stats::weighted::TailMethod;
 use watermark_core::verdict::{Policy, Verdict};
 use watermark_eval::demo::Outcome;
 
 use crate::command::Scanned;
 use crate::error::CliError;
+use crate::schema::{Type, Version};
 
 pub(crate) mod document;
 pub(crate) mod figure;
 pub(crate) mod html;
 pub(crate) mod markdown;
 
-/// One line of `detect`.
-#[derive(Serialize)]
+/// One line of `detect`: what a test says of one input, or of all together.
+#[derive(Serialize, JsonSchema)]
 pub(crate) struct Detection {
     #[serde(rename = "type")]
+    #[schemars(extend("const" = "watermark.detection"))]
     pub(crate) kind: &'static str,
+    #[schemars(extend("const" = 1))]
     pub(crate) schema: u32,
     pub(crate) input: String,
     /// Which prompt this answers; absent where none is known.
@@ -53,10 +58,16 @@ pub(crate) fn write_file(path: &Path, bytes: &[u8]) -> Result<(), CliError> {
 
 /// A new file, complete or not at all; what stands there is never overwritten.
 pub(crate) fn write_new_file(path: &Path, bytes: &[u8]) -> Result<(), CliError> {
-    if path.exists() {
-        return Err(CliError::FileExists(path.to_owned()));
-    }
+    check_new_file(path)?;
     write_file(path, bytes)
+}
+
+/// Whether there is room for a new file.
+pub(crate) fn check_new_file(path: &Path) -> Result<(), CliError> {
+    match path.exists() {
+        true => Err(CliError::FileExists(path.to_owned())),
+        false => Ok(()),
+    }
 }
 
 /// `detect`, for people.
@@ -304,22 +315,70 @@ pub(crate) fn demo_text(outcome: &Outcome, policy: &Policy, seconds: f64, out: &
     text
 }
 
+/// `demo`, and its `report.json`: the whole loop in numbers.
+#[derive(Serialize, JsonSchema)]
+#[serde(tag = "type", rename = "watermark.demo")]
+#[schemars(transform = Type("watermark.demo"))]
+pub(crate) struct DemoSaid<'a> {
+    schema: Version,
+    seed: u64,
+    verdict: Verdict,
+    suspect: DemoSuspect,
+    control: DemoControl,
+    decoys: DemoDecoys,
+    /// The mark made the text much less diverse: the p-value is easy, and no headline.
+    collapsed: bool,
+    seconds: f64,
+    run: &'a Outcome,
+}
+
+/// The student of marked text.
+#[derive(Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+struct DemoSuspect {
+    #[serde(rename = "pLog10")]
+    p: LnP,
+    n_scored: u64,
+}
+
+/// The student of unmarked text.
+#[derive(Serialize, JsonSchema)]
+struct DemoControl {
+    #[serde(rename = "pLog10")]
+    p: Option<LnP>,
+}
+
+/// The suspect's text under keys that nobody used.
+#[derive(Serialize, JsonSchema)]
+struct DemoDecoys {
+    rank: Option<u64>,
+    of: Option<u64>,
+    #[serde(rename = "ksPLog10")]
+    ks: Option<LnP>,
+}
+
 /// `demo`, for programs.
-pub(crate) fn demo_json(outcome: &Outcome, policy: &Policy, seconds: f64) -> serde_json::Value {
+pub(crate) fn demo_json<'a>(outcome: &'a Outcome, policy: &Policy, seconds: f64) -> DemoSaid<'a> {
     let report = &outcome.report;
     let decoys = report.decoys(TestId::ClosedCells);
-    serde_json::json!({
-        "type": "watermark.demo", "schema": 1,
-        "seed": outcome.plan.seed,
-        "verdict": Verdict::of_report(report, policy),
-        "suspect": { "pLog10": report.suspect.test.p, "nScored": report.suspect.test.n_scored },
-        "control": { "pLog10": report.control.as_ref().map(|control| control.test.p) },
-        "decoys": {
-            "rank": decoys.map(|decoys| decoys.rank), "of": decoys.map(|decoys| decoys.of),
-            "ksPLog10": decoys.map(|decoys| decoys.ks.p),
+    DemoSaid {
+        schema: Version,
+        seed: outcome.plan.seed,
+        verdict: Verdict::of_report(report, policy),
+        suspect: DemoSuspect {
+            p: report.suspect.test.p,
+            n_scored: report.suspect.test.n_scored,
         },
-        "collapsed": outcome.collapsed,
-        "seconds": seconds,
-        "run": outcome,
-    })
+        control: DemoControl {
+            p: report.control.as_ref().map(|control| control.test.p),
+        },
+        decoys: DemoDecoys {
+            rank: decoys.map(|decoys| decoys.rank),
+            of: decoys.map(|decoys| decoys.of),
+            ks: decoys.map(|decoys| decoys.ks.p),
+        },
+        collapsed: outcome.collapsed,
+        seconds,
+        run: outcome,
+    }
 }

@@ -28,6 +28,8 @@
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
+use crate::cli::Format;
+use crate::dry::DryRun;
 use crate::error::CliError;
 
 mod api;
@@ -45,6 +47,21 @@ mod token;
 mod work;
 
 pub(crate) use server::run;
+
+/// Forms of what is written, read and printed.
+pub(crate) mod forms {
+    pub(crate) use super::state::Service;
+    #[cfg(test)]
+    pub(crate) use super::{
+        cohort::Line as CohortLine, config::Config, log::LogLine, server::Listening,
+    };
+}
+
+/// The description of the API, OpenAPI 3.1.
+#[cfg(test)]
+pub(crate) fn description() -> serde_json::Value {
+    openapi::document()
+}
 
 /// Why the service does not start, or keeps its old state.
 #[derive(Debug, thiserror::Error)]
@@ -98,6 +115,11 @@ impl ServeError {
 pub(crate) fn check(config: &Path, listen: Option<SocketAddr>) -> Result<(), ServeError> {
     let state = state::State::open(config, listen)?;
     known::test().map_err(ServeError::KnownAnswer)?;
-    crate::render::print_json(&state.summary());
+    let marks = state.marks.iter();
+    marks
+        .fold(DryRun::of("serve"), |dry, open| dry.mark(&open.mark))
+        .reads("service", state.files(config))
+        .service(state.summary())
+        .print(Format::Json);
     Ok(())
 }

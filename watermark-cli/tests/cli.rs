@@ -3,8 +3,12 @@
 use std::path::PathBuf;
 use std::process::{Command, Output};
 
+#[path = "schemas/conform.rs"]
+mod conform;
 #[path = "cli/distill.rs"]
 mod distill;
+#[path = "cli/dry.rs"]
+mod dry;
 #[path = "cli/engine.rs"]
 mod engine;
 #[path = "cli/keys.rs"]
@@ -19,6 +23,8 @@ mod plan_seal;
 mod preflight;
 #[path = "cli/report.rs"]
 mod report;
+#[path = "cli/schema.rs"]
+mod schema;
 
 struct Bench(tempfile::TempDir);
 

@@ -9,6 +9,10 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
+#[path = "schemas/conform.rs"]
+mod conform;
+#[path = "collect/forms.rs"]
+mod forms;
 #[path = "collect/mock.rs"]
 mod mock;
 #[path = "collect/planned.rs"]
@@ -85,7 +89,9 @@ impl Bench {
 
     fn status(&self, dir: &str) -> Value {
         let (out, _) = self.ends(&format!("collect status {dir} --format json"), 0);
-        serde_json::from_str(&out).unwrap()
+        let status = serde_json::from_str(&out).unwrap();
+        conform::conforms_to_its_type(&status);
+        status
     }
 }
 
@@ -475,10 +481,12 @@ fn a_dry_run_sends_and_writes_nothing() {
     assert_eq!(mock.count(), 0);
     assert!(!bench.path("c").exists());
     let out: Value = serde_json::from_str(&out).unwrap();
-    assert_eq!(out["requests"], 140);
-    assert_eq!(out["worst"]["outputTokens"], 140 * 512);
-    assert!(out["worst"]["cost"].as_f64().unwrap() > 140.0 * 512.0 * 2e-6);
-    assert_eq!(out["first"]["custom_id"], "code-001.1");
+    assert_eq!(conform::conforms_to_its_type(&out), "dry-run");
+    let asks = &out["asks"];
+    assert_eq!(asks["requests"], 140);
+    assert_eq!(asks["worst"]["outputTokens"], 140 * 512);
+    assert!(asks["worst"]["cost"].as_f64().unwrap() > 140.0 * 512.0 * 2e-6);
+    assert_eq!(asks["first"]["custom_id"], "code-001.1");
     let (out, _) = bench.ends(
         "collect run --dry-run --out c --endpoint http://127.0.0.1:9/v1 --model m --prompts prose",
         0,

@@ -4,6 +4,10 @@
 use std::path::Path;
 use std::process::Command;
 
+#[path = "schemas/conform.rs"]
+#[allow(dead_code)]
+mod conform;
+
 const README: &str = include_str!("../../README.md");
 
 fn watermark(directory: &Path) -> Command {
@@ -51,6 +55,7 @@ fn the_demo_tells_the_student_from_the_control() {
     let error = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{error}");
     let result: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    conform::conforms("demo", &result);
     let number = |path: &str| {
         result
             .pointer(path)

@@ -19,6 +19,8 @@ use watermark_core::profile::{Mark, Profile};
 mod answers;
 #[path = "serve/clients.rs"]
 mod clients;
+#[path = "schemas/conform.rs"]
+mod conform;
 #[path = "serve/life.rs"]
 mod life;
 #[cfg(target_os = "linux")]
@@ -28,6 +30,8 @@ mod load;
 mod page;
 #[path = "serve/schema.rs"]
 mod schema;
+
+use conform::{conforms, conforms_to_its_type};
 
 const VERDICT: &str = "verdict-token-0123456789abcdef";
 const SCORES: &str = "scores-token-0123456789abcdef0";
@@ -139,7 +143,7 @@ role = "provider"
             let said: Vec<String> = log.iter().collect();
             panic!("no address: {said:?}");
         });
-        assert_eq!(ready["type"], "watermark.listening");
+        assert_eq!(conforms_to_its_type(&ready), "listening");
         Service {
             child,
             address: ready["address"].as_str().unwrap().parse().unwrap(),
@@ -264,6 +268,7 @@ impl Service {
                 .recv_timeout(left)
                 .expect("an event in time");
             let event: Value = serde_json::from_str(&line).unwrap();
+            conforms("serve-log", &event);
             if event["event"] == name {
                 return event;
             }

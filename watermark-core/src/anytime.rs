@@ -24,9 +24,11 @@ pub const STATE_SCHEMA: &str = "watermark.anytime/2";
 /// ids, and no key. A state belongs to one key, account, profile and vocabulary: the same answers mean other coins
 /// under any other.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct State {
     /// [`STATE_SCHEMA`].
+    #[cfg_attr(feature = "schema", schemars(extend("const" = STATE_SCHEMA)))]
     pub schema: String,
     /// The key's public name.
     pub key_id: String,
@@ -44,6 +46,7 @@ pub struct State {
 
 /// What a state remembers.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum Event {
     /// The token ids of a prompt.
@@ -176,6 +179,7 @@ pub struct Watch<'m> {
 
 /// What a look shows.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct Look {
     /// Tokens so far.
@@ -198,6 +202,7 @@ pub struct Look {
 
 /// What to do after a look.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum Advice {
     /// E has reached 1 / alpha.

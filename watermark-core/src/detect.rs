@@ -90,6 +90,7 @@ impl PlainLaw {
 /// exact, or an upper bound where `method` says so (and for scores that are rounded down).
 /// Condition: those of the `regime`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Test {
     /// Which test.
@@ -106,6 +107,7 @@ pub struct Test {
     pub effective_cells: f64,
     /// Integer sum of weight times score, in lattice units of the null law; a string, since it can
     /// exceed what JSON readers keep exactly.
+    #[cfg_attr(feature = "schema", schemars(with = "crate::schema::IntegerText"))]
     #[serde(serialize_with = "as_string", deserialize_with = "from_string")]
     pub sum: i128,
     /// Mean score of a cell by weight, in the null's natural units (share of ones, or nats); the
@@ -134,6 +136,7 @@ pub struct Test {
 
 /// The tests that this version runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum TestId {
     /// Closed model, text only, every cell once with weight one: the published practice.
@@ -316,6 +319,7 @@ pub(crate) fn from_string<'de, D: Deserializer<'de>>(deserializer: D) -> Result<
 
 /// A tested exhibit: where its tokens went, which cells remained, what the test gave.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Sample {
     /// Where the tokens went.

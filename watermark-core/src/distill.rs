@@ -119,6 +119,7 @@ pub enum DistillError {
 
 /// One test with what stands beside it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Finding {
     /// The suspect.
@@ -140,6 +141,7 @@ pub struct Finding {
 
 /// An e-value with its name.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Betting {
     /// What it is of.
@@ -158,6 +160,7 @@ pub struct Betting {
 
 /// E-values of a report.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum BettingId {
     /// The suspect's cells in order of appearance.
@@ -362,6 +365,7 @@ fn closed_bet(mark: &Mark, exhibit: &Exhibit) -> Betting {
 
 /// The suspect's cells under keys that nobody used.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Decoys {
     /// Decoys and the key in question together.

@@ -17,6 +17,7 @@ const RESAMPLES: usize = 1000;
 
 /// Mean excess of a counted position's score over chance, with an interval.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Effect {
     /// In the null's natural units (share of ones, or nats): every counted position of the text,
@@ -126,6 +127,7 @@ pub fn written_excess(mark: &Mark, written: &Exhibit) -> f64 {
 
 /// What single prompts contribute.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Influence {
     /// The test that is taken apart.
@@ -138,6 +140,7 @@ pub struct Influence {
 
 /// The test without one prompt's answers.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Without {
     /// The prompt's number in the exhibit.
@@ -197,9 +200,11 @@ impl Influence {
 /// Same profile, same kind of student, same questions: the curve is theirs, and an exposure that is
 /// read from it is the calibration model's estimate, without the spread between calibration students.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct DoseCurve {
     /// `watermark.dose-curve/1`.
+    #[cfg_attr(feature = "schema", schemars(extend("const" = DOSE_SCHEMA)))]
     pub schema: String,
     /// Where it comes from, for the report.
     pub source: String,
@@ -228,6 +233,7 @@ pub enum DoseError {
 
 /// An estimate of the share of marked text in a suspect's training data.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Exposure {
     /// The share whose calibration students show this effect.

@@ -12,6 +12,7 @@ use crate::window::Exhibit;
 
 /// What became of a token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum Status {
     /// Its cell is met here for the first time and counts.
@@ -30,6 +31,7 @@ pub enum Status {
 ///
 /// A reading aid, and no test: in text without the mark a good share of the tokens is above chance.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum Strength {
     /// Below the mean under the null hypothesis.
@@ -65,6 +67,7 @@ impl Strength {
 
 /// One token.
 #[derive(Clone, Debug, PartialEq, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct Token {
     /// Its place among all tokens of the text, from 0.

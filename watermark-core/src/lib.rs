@@ -80,6 +80,8 @@ pub mod regime;
 pub mod report;
 pub mod sampler;
 pub mod scan;
+#[cfg(feature = "schema")]
+pub mod schema;
 pub mod scheme;
 pub mod speculative;
 pub mod stats;

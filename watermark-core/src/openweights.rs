@@ -264,14 +264,23 @@ impl Position<'_> {
     }
 }
 
+/// A text with next-token distributions.
 #[derive(serde::Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 struct Line<'a> {
     #[serde(rename = "type")]
+    #[cfg_attr(feature = "schema", schemars(extend("const" = "watermark.logprobs")))]
     kind: &'static str,
+    #[cfg_attr(feature = "schema", schemars(extend("const" = 1)))]
     schema: u32,
+    /// The text.
     token_ids: &'a [u32],
+    /// One list a token, of ids with the natural logarithms of their probabilities; `null` before the first distribution.
     logprobs: Vec<Option<Vec<(u32, f32)>>>,
 }
+
+#[cfg(feature = "schema")]
+crate::schema::by_form!(ScoredText, Line<'_>, "LogProbs");
 
 #[cfg(test)]
 mod tests {

@@ -53,6 +53,7 @@ pub enum Role {
 
 /// Rounds of ChaCha.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema), schemars(extend("enum" = [8, 20])))]
 #[serde(try_from = "u8", into = "u8")]
 pub enum Rounds {
     /// ChaCha8, the default: it only runs under a throw-away key.
@@ -84,6 +85,7 @@ impl TryFrom<u8> for Rounds {
 
 /// How the words of a row are shared between accounts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum Slot {
     /// Tile 1, account 0: one mark for all traffic. Distillation and campaigns read this.

@@ -22,9 +22,11 @@ pub const PROFILE_SCHEMA: &str = "watermark.profile/1";
 
 /// Scheme, parameters and the writer's rules.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Profile {
     /// [`PROFILE_SCHEMA`].
+    #[cfg_attr(feature = "schema", schemars(extend("const" = PROFILE_SCHEMA)))]
     pub schema: String,
     /// A name for people.
     pub id: String,
@@ -67,6 +69,7 @@ fn provider() -> Slot {
 
 /// The writer's rule for a window that stood earlier in the sequence.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum RepeatedContexts {
     /// Ordinary sampling: else a scheme that fixes the token for its window makes text loop.
@@ -78,6 +81,7 @@ pub enum RepeatedContexts {
 
 /// A vocabulary pinned by size and digest.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Vocabulary {
     /// Number of token ids. A model may have more logits: the further ones are no candidates.
@@ -98,6 +102,7 @@ impl Vocabulary {
 
 /// A scheme with its parameters; `context_width` is h, the preceding tokens that seed a row.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(tag = "type", rename_all = "kebab-case", deny_unknown_fields)]
 pub enum SchemeSpec {
     /// Bernoulli green list; h from 0.

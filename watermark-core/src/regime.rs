@@ -42,6 +42,7 @@ use crate::window::{Exhibit, window};
 
 /// Under which conditions a result holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum Regime {
     /// Prompts, text, weights and stopping are independent of the key.

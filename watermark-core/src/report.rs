@@ -19,6 +19,7 @@ pub const EXPLORATORY: &str = "exploratory: no sealed plan";
 
 /// The public part of the key that a report is about.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct KeyInfo {
     /// The public name of the slot's key.
@@ -42,6 +43,7 @@ impl KeyInfo {
 
 /// The program that made a report.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Tool {
     /// `watermark-core`, or the program around it.
@@ -52,6 +54,7 @@ pub struct Tool {
 
 /// The sealed plan that a report was made under.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct PlanInfo {
     /// A name for people.
@@ -74,6 +77,7 @@ pub struct PlanInfo {
 
 /// The commitment that a report's key belongs to.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct CommitmentInfo {
     /// Its root, in hexadecimal.
@@ -86,6 +90,7 @@ pub struct CommitmentInfo {
 
 /// How far a key was checked against a commitment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum CommitmentCheck {
     /// The root was computed again from the master key: key and decoys are those that were committed to.
@@ -96,12 +101,15 @@ pub enum CommitmentCheck {
 
 /// The result of a distillation test.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Report {
     /// `watermark.report`.
     #[serde(rename = "type")]
+    #[cfg_attr(feature = "schema", schemars(extend("const" = "watermark.report")))]
     pub kind: String,
     /// Version of this form.
+    #[cfg_attr(feature = "schema", schemars(extend("const" = 1)))]
     pub schema: u32,
     /// What made it.
     pub tool: Tool,

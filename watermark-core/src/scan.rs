@@ -104,6 +104,7 @@ pub struct Scan {
 
 /// A passage that is not independent of the key.
 #[derive(Clone, Debug, PartialEq, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct Passage {
     /// Estimate of the first token's place in the text, over all segments.

@@ -9,6 +9,7 @@ use crate::report::Report;
 
 /// When a result counts as a rejection.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Policy {
     /// Reject at p at most this.
@@ -28,6 +29,7 @@ impl Default for Policy {
 
 /// The three possible statements.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum Verdict {
     /// Independence of text and key is rejected.

@@ -13,6 +13,7 @@ use crate::window::{Counts, Exhibit};
 
 /// A fact about the sample, with what it means for the result and what to do.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(
     tag = "warning",
     rename_all = "kebab-case",

@@ -88,6 +88,7 @@ impl Excluded {
 
 /// Where the tokens of an exhibit went. `tokens = partial + excluded + repeated + scored`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Counts {
     /// Segments (answers, documents) taken in.

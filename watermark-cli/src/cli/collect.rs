@@ -3,9 +3,10 @@
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand, ValueEnum};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::Format;
+use super::{DryArgs, Format};
 
 /// Answers of a suspect behind an OpenAI-compatible endpoint, kept so that a stranger can check them.
 ///
@@ -26,7 +27,7 @@ pub(crate) enum Collect {
 }
 
 /// The two forms of endpoint.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Api {
     /// `/chat/completions`: messages.
@@ -238,6 +239,8 @@ pub(crate) struct CollectResume {
     pub(crate) pace: PaceArgs,
     #[command(flatten)]
     pub(crate) key: UntilKeyArgs,
+    #[command(flatten)]
+    pub(crate) dry: DryArgs,
     /// How the summary is printed.
     #[arg(long, value_enum, default_value_t = Format::Human)]
     pub(crate) format: Format,

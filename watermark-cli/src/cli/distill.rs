@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use clap::Args;
 use watermark_core::detect::TestId;
 
-use super::{FormArgs, Format, MarkArgs, PolicyArgs, threads};
+use super::{DryArgs, FormArgs, Format, MarkArgs, PolicyArgs, threads};
 
 /// All that `distill` can be given. Every test asks whether the suspect is independent of the key;
 /// they make one family, and the verdict is by p-values adjusted for all of them (Holm).
@@ -62,6 +62,8 @@ pub(crate) struct Distill {
     pub(crate) sealed: SealedArgs,
     #[command(flatten)]
     pub(crate) watch: WatchArgs,
+    #[command(flatten)]
+    pub(crate) dry: DryArgs,
     /// Threads; the report does not depend on it.
     #[arg(long, default_value_t = threads())]
     pub(crate) threads: NonZeroUsize,

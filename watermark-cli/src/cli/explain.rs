@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 
-use super::{FormArgs, MarkArgs};
+use super::{DryArgs, FormArgs, MarkArgs};
 
 #[derive(Args)]
 pub(crate) struct Explain {
@@ -14,6 +14,8 @@ pub(crate) struct Explain {
     pub(crate) input_file: PathBuf,
     #[command(flatten)]
     pub(crate) form: FormArgs,
+    #[command(flatten)]
+    pub(crate) dry: DryArgs,
     /// How it is printed. In colour on a terminal, unless NO_COLOR is set; the signs say the same.
     #[arg(long, value_enum, default_value_t = ExplainFormat::Human)]
     pub(crate) format: ExplainFormat,

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand};
 use watermark_core::detect::TestId;
 
+use super::DryArgs;
 use super::distill::test;
 
 /// Where the key comes from.
@@ -57,6 +58,8 @@ pub(crate) enum Key {
         /// The file; it must not exist.
         #[arg(long)]
         out: PathBuf,
+        #[command(flatten)]
+        dry: DryArgs,
     },
     /// Write an engine's own configuration of a mark, so that it writes what is read here. It holds the key.
     EngineConfig {
@@ -68,6 +71,8 @@ pub(crate) enum Key {
         /// The file, mode 0600; it must not exist.
         #[arg(long)]
         out: PathBuf,
+        #[command(flatten)]
+        dry: DryArgs,
     },
     /// Commit to all keys of an epoch before the first of them is used.
     Commit(Commit),
@@ -127,6 +132,8 @@ pub(crate) struct Commit {
     /// The file; it must not exist.
     #[arg(long)]
     pub(crate) out: PathBuf,
+    #[command(flatten)]
+    pub(crate) dry: DryArgs,
 }
 
 /// Open one slot of a commitment, or verify an opening.
@@ -171,6 +178,8 @@ pub(crate) struct Open {
     /// Write the verified slot's key to this new file, to test with it.
     #[arg(long, value_name = "FILE", requires = "verify")]
     pub(crate) key_out: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) dry: DryArgs,
 }
 
 /// End one epoch and begin the next: a commitment for the new one, and a line for each in the file of epochs.
@@ -202,4 +211,6 @@ pub(crate) struct Rotate {
     /// The new epoch's commitment; the file must not exist.
     #[arg(long)]
     pub(crate) out: PathBuf,
+    #[command(flatten)]
+    pub(crate) dry: DryArgs,
 }

@@ -8,7 +8,7 @@ use watermark_core::detect::TestId;
 
 use super::distill::test;
 use super::preflight::Preflight;
-use super::{Format, KeySource};
+use super::{DryArgs, Format, KeySource};
 
 #[derive(Subcommand)]
 pub(crate) enum Plan {
@@ -21,6 +21,8 @@ pub(crate) enum Plan {
         /// The sealed plan; the file must not exist.
         #[arg(long)]
         out: PathBuf,
+        #[command(flatten)]
+        dry: DryArgs,
     },
     /// How many cells and tokens of the suspect a test will need.
     Power(Power),
@@ -108,6 +110,8 @@ pub(crate) struct New {
     /// The plan; the file must not exist.
     #[arg(long)]
     pub(crate) out: PathBuf,
+    #[command(flatten)]
+    pub(crate) dry: DryArgs,
 }
 
 /// The key of a plan.

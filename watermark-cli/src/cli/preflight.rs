@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::{FormArgs, Format, MarkArgs};
+use super::{DryArgs, FormArgs, Format, MarkArgs};
 
 /// What logged answers carry, before a campaign relies on them.
 ///
@@ -42,6 +42,8 @@ pub(crate) struct Preflight {
     /// Distinct cells a token of the suspect [default: new cells come as in the logs].
     #[arg(long, value_name = "X")]
     pub(crate) cells_per_token: Option<f64>,
+    #[command(flatten)]
+    pub(crate) dry: DryArgs,
     /// How it is printed.
     #[arg(long, value_enum, default_value_t = Format::Human)]
     pub(crate) format: Format,

@@ -5,14 +5,17 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use serde_json::Value;
 use watermark_core::anytime::Look;
 use watermark_core::profile::Profile;
 
-use crate::cli::{Collect, CollectResume, CollectRun, Format};
+use crate::cli::{Collect, CollectResume, CollectRun, Format, UntilKeyArgs};
+use crate::command::said::CollectionRun;
+use crate::dry::DryRun;
 use crate::error::CliError;
 use crate::render::{headline, print_json};
+use crate::schema::Version;
 
+mod asks;
 mod bar;
 mod budget;
 mod client;
@@ -28,6 +31,7 @@ mod time;
 pub(crate) mod transcript;
 mod until;
 
+use asks::Asks;
 use budget::Caps;
 use client::Client;
 use engine::{Ending, Limits};
@@ -38,6 +42,18 @@ use prompts::{Ask, Shape};
 use status::Status;
 use transcript::{Origin, sha256};
 use until::{Opened, Until};
+
+/// Forms of what is written, read and printed.
+pub(crate) mod forms {
+    pub(crate) use super::asks::Asks;
+    pub(crate) use super::status::Status;
+    #[cfg(test)]
+    pub(crate) use super::{
+        folder::{Collection, Event},
+        prompts::RequestLine,
+        transcript::Line,
+    };
+}
 
 pub(super) fn run(arguments: &Collect) -> Result<ExitCode, CliError> {
     match arguments {
@@ -136,7 +152,19 @@ fn begin(arguments: &CollectRun) -> Result<ExitCode, CliError> {
         imported: Vec::new(),
     };
     if arguments.dry_run {
-        dry_run(&collection, &asks, &lines, arguments.format);
+        Folder::check_new(&arguments.out)?;
+        let dry = DryRun::of("collect run").reads("plan", &arguments.plan);
+        let source = Path::new(&source);
+        let dry = match source.exists() {
+            true => dry.reads("prompts", [source]),
+            false => dry,
+        };
+        let dry = until_key(dry, &arguments.until.key, opened.as_ref().map(|(o, _)| o))
+            .plan(planned.as_ref().map(Planned::sealed));
+        let first = lines.lines().next().unwrap_or_default();
+        dry.asks(Asks::new(collection, &caps, asks.iter(), first))
+            .writes("collection", [&arguments.out])
+            .print(arguments.format);
         return Ok(ExitCode::SUCCESS);
     }
     Folder::create(&arguments.out, &collection, lines.as_bytes(), None)?;
@@ -182,44 +210,16 @@ fn check_limits(caps: &Caps, asks: &[Ask]) -> Result<(), CollectError> {
     }
 }
 
-fn dry_run(collection: &Collection, asks: &[Ask], lines: &str, format: Format) {
-    let input: u64 = asks.iter().map(|ask| ask.worst.input).sum();
-    let output: Option<u64> = asks.iter().map(|ask| ask.worst.output).sum();
-    let cost = output.and_then(|output| collection.caps.cost_of(input, output));
-    let first = lines.lines().next().unwrap_or_default();
-    let first: Value = serde_json::from_str(first).unwrap_or_default();
-    match format {
-        Format::Human => {
-            println!(
-                "dry run: nothing is sent. {} requests to {}",
-                asks.len(),
-                collection.endpoint.as_deref().unwrap_or_default()
-            );
-            let output = output.map_or("an unknown number".to_owned(), |n| n.to_string());
-            println!(
-                "  at worst   {input} tokens read and {output} written, without repeated attempts"
-            );
-            if let Some(cost) = cost {
-                println!("  cost       {cost:.4} at worst");
-            }
-            if let Some(plan) = &collection.plan {
-                println!("  plan       {}, digest {}", plan.id, plan.digest);
-            }
-            println!(
-                "  key        {}",
-                match collection.collector_held_key {
-                    true => "the collector holds it (--until)",
-                    false => "none is read",
-                }
-            );
-            println!("  first      {first}");
-        }
-        Format::Json | Format::Jsonl => print_json(&serde_json::json!({
-            "type": "watermark.collection-dry-run", "schema": 1, "collection": collection,
-            "requests": asks.len(),
-            "worst": {"inputTokens": input, "outputTokens": output, "cost": cost},
-            "first": first,
-        })),
+/// The key of an any-time test; a collector without one reads none.
+fn until_key(dry: DryRun, arguments: &UntilKeyArgs, opened: Option<&Opened>) -> DryRun {
+    match opened {
+        None => dry,
+        Some(opened) => dry
+            .source(
+                arguments.key_file.as_deref(),
+                arguments.key_command.as_deref(),
+            )
+            .mark(opened.mark()),
     }
 }
 
@@ -256,6 +256,9 @@ fn resume(arguments: &CollectResume) -> Result<ExitCode, CliError> {
         Some(info) => Some(Opened::new(&info.profile, &arguments.key)?),
     };
     let client = Client::new(url, &arguments.access)?;
+    if arguments.dry.dry_run {
+        return dry_resume(arguments, &caps, opened.as_ref());
+    }
     go_on(&Going {
         dir: &arguments.dir,
         client: Arc::new(client),
@@ -265,6 +268,37 @@ fn resume(arguments: &CollectResume) -> Result<ExitCode, CliError> {
         retry_refused: arguments.retry_refused,
         format: arguments.format,
     })
+}
+
+/// What is left to ask, by a look that takes no lock and repairs nothing.
+fn dry_resume(
+    arguments: &CollectResume,
+    caps: &Caps,
+    opened: Option<&Opened>,
+) -> Result<ExitCode, CliError> {
+    let dir = &arguments.dir;
+    if folder::is_locked(dir) {
+        return Err(CollectError::Locked(dir.clone()).into());
+    }
+    let (mut view, ..) = folder::View::look(dir)?;
+    if arguments.retry_refused {
+        view.book.forget_refusals();
+    }
+    let requests = crate::input::read_text(&dir.join("prompts.jsonl"))?;
+    if let (Some(opened), Some(info)) = (opened, &view.collection.until) {
+        Until::open(opened, info, dir, &requests)?;
+    }
+    let left = view.asks.iter().zip(requests.lines());
+    let mut left = left.filter(|(ask, _)| !view.book.is_done(&ask.id));
+    let first = left.clone().next().map_or("", |(_, line)| line);
+    let left: Vec<&Ask> = left.by_ref().map(|(ask, _)| ask).collect();
+    let asks = Asks::new(view.collection.clone(), caps, left.into_iter(), first);
+    until_key(DryRun::of("collect resume"), &arguments.key, opened)
+        .reads("collection", [dir])
+        .asks(asks)
+        .writes("collection", [dir])
+        .print(arguments.format);
+    Ok(ExitCode::SUCCESS)
 }
 
 /// What a run needs, whether it begins or goes on.
@@ -327,10 +361,14 @@ fn go_on(going: &Going<'_>) -> Result<ExitCode, CliError> {
                 println!("  any-time   {}", look_text(look));
             }
         }
-        Format::Json | Format::Jsonl => print_json(&serde_json::json!({
-            "type": "watermark.collection-run", "schema": 1, "ending": ending.name(),
-            "message": ending.to_string(), "exitCode": code, "status": status, "look": look,
-        })),
+        Format::Json | Format::Jsonl => print_json(&CollectionRun {
+            schema: Version,
+            ending: ending.name(),
+            message: ending.to_string(),
+            exit_code: code,
+            status,
+            look,
+        }),
     }
     let dir = going.dir.display();
     match (&ending, code) {

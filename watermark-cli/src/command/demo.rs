@@ -69,7 +69,8 @@ pub(super) fn run(arguments: &Demo) -> Result<ExitCode, CliError> {
         )
         .as_bytes(),
     )?;
-    write_file(&out.join("report.json"), format!("{json:#}\n").as_bytes())?;
+    let pretty = serde_json::to_string_pretty(&json).expect("plain data");
+    write_file(&out.join("report.json"), format!("{pretty}\n").as_bytes())?;
     let figure = watermark_eval::plot::curve(&outcome)?;
     write_file(&out.join("figure.svg"), figure.as_bytes())?;
     match arguments.format {

@@ -3,17 +3,21 @@
 use std::collections::HashMap;
 use std::process::ExitCode;
 
-use watermark_core::detect::Sample;
+use watermark_core::detect::{Sample, TestId};
 use watermark_core::profile::Mark;
+use watermark_core::report::KeyInfo;
 use watermark_core::verdict::{Policy, Verdict};
 use watermark_core::warning::Warning;
 use watermark_core::window::Exhibit;
 
-use crate::cli::{Detect, Format};
+use super::said::DetectionsSaid;
+use crate::cli::{Detect, FormArgs, Format, MarkArgs};
+use crate::dry::DryRun;
 use crate::error::CliError;
 use crate::input::{Item, read_all};
 use crate::mark::Context;
 use crate::render::{Detection, detection_line, print_json};
+use crate::schema::Version;
 
 pub(crate) mod windows;
 
@@ -28,6 +32,16 @@ pub(super) fn run(arguments: &Detect) -> Result<ExitCode, CliError> {
     )?;
     let items = &inputs.items;
     let mark = &context.mark;
+    if arguments.dry.dry_run {
+        let decoys = context.decoys(arguments.decoys)?.len();
+        read_by(DryRun::of("detect"), &arguments.mark, &arguments.form)
+            .context(&context)
+            .reads("input", &arguments.inputs)
+            .text(inputs.counts.answers, exhibit(mark, items).counts())
+            .test(Some(vec![TestId::ClosedCells]), &policy, decoys)
+            .print(arguments.format);
+        return Ok(ExitCode::SUCCESS);
+    }
     let mut lines: Vec<Detection> = items
         .iter()
         .map(|item| detection(mark, &item.name, std::slice::from_ref(item), &policy))
@@ -60,15 +74,29 @@ pub(super) fn run(arguments: &Detect) -> Result<ExitCode, CliError> {
                 eprintln!("warning: {}: {}", warning.meaning(), warning.remedy());
             }
         }
-        Format::Json => print_json(&serde_json::json!({
-            "type": "watermark.detections", "schema": 1,
-            "profile": mark.profile(), "key": watermark_core::report::KeyInfo::of(mark),
-            "policy": policy, "read": inputs.counts, "inputs": lines, "all": all,
-            "warnings": Vec::from_iter(warning),
-        })),
+        Format::Json => print_json(&DetectionsSaid {
+            schema: Version,
+            profile: mark.profile(),
+            key: KeyInfo::of(mark),
+            policy,
+            read: inputs.counts,
+            inputs: &lines,
+            all: &all,
+            warnings: Vec::from_iter(warning),
+        }),
         Format::Jsonl => lines.iter().chain([&all]).for_each(print_json),
     }
     Ok(arguments.policy.exit(all.verdict))
+}
+
+/// The files that a mark and a form of inputs come from.
+pub(super) fn read_by(dry: DryRun, mark: &MarkArgs, form: &FormArgs) -> DryRun {
+    let built_in = watermark_core::profile::Profile::built_in(&mark.profile).is_some();
+    let profile = (!built_in).then_some(&mark.profile);
+    dry.key_source(&mark.key.source)
+        .reads("profile", profile)
+        .reads("tokenizer", &mark.tokenizer)
+        .reads("requests", &form.requests)
 }
 
 /// Tests some inputs as one exhibit. The windows of what the model read do not count.

@@ -10,9 +10,13 @@ use watermark_core::verdict::Verdict;
 use watermark_core::warning::Warning;
 use watermark_eval::progress::bar;
 
+use super::said::{DistillationSaid, ExposureSaid, PromptSaid, ReadingSaid};
 use crate::cli::{Distill, Format};
+use crate::dry::DryRun;
 use crate::error::CliError;
+use crate::mark::Context;
 use crate::render::{print_json, report_text, write_file};
+use crate::schema::Version;
 
 mod asked;
 mod evidence;
@@ -22,7 +26,8 @@ mod watch;
 
 use asked::Asked;
 pub(crate) use asked::UnderPlan;
-use evidence::Evidence;
+pub(super) use evidence::Read;
+use evidence::{Evidence, Parsed};
 
 pub(super) fn run(arguments: &Distill) -> Result<ExitCode, CliError> {
     let asked = Asked::of(arguments)?;
@@ -40,6 +45,9 @@ pub(super) fn run(arguments: &Distill) -> Result<ExitCode, CliError> {
         .as_deref()
         .map(dose_curve)
         .transpose()?;
+    if arguments.dry.dry_run {
+        return dry_run(arguments, &asked, &context, decoys.len());
+    }
     let evidence = Evidence::read(arguments, &context)?;
     let plan = asked.plan_info(&evidence.given)?;
     let references: Vec<&[ScoredText]> =
@@ -94,21 +102,34 @@ pub(super) fn run(arguments: &Distill) -> Result<ExitCode, CliError> {
             print!("{}", report_text(&report, &policy));
             print!("{}", rest_text(&evidence, dose.as_ref()));
         }
-        Format::Json | Format::Jsonl => print_json(&serde_json::json!({
-            "type": "watermark.distillation", "schema": 1, "verdict": verdict,
-            "policy": policy, "plan": report.heading(), "read": evidence.counts,
-            "reading": evidence.reading.map(|reading| serde_json::json!({
-                "eLog10": reading.e, "cells": reading.cells, "windows": reading.windows,
-            })),
-            "exposure": dose.as_ref().map(|dose| serde_json::json!({
-                "share": dose.exposure.share, "at_least": dose.exposure.at_least,
-                "interval": dose.exposure.interval, "source": dose.curve.source,
-            })),
-            "prompts": report.influence.largest.iter().map(|without| serde_json::json!({
-                "source": without.source, "name": evidence.prompt(without.source),
-            })).collect::<Vec<_>>(),
-            "report": report,
-        })),
+        Format::Json | Format::Jsonl => print_json(&DistillationSaid {
+            schema: Version,
+            verdict,
+            policy,
+            plan: report.heading(),
+            read: &evidence.counts,
+            reading: evidence.reading.map(|reading| ReadingSaid {
+                e: reading.e,
+                cells: reading.cells,
+                windows: reading.windows,
+            }),
+            exposure: dose.as_ref().map(|dose| ExposureSaid {
+                share: dose.exposure.share,
+                at_least: dose.exposure.at_least,
+                interval: dose.exposure.interval,
+                source: &dose.curve.source,
+            }),
+            prompts: report
+                .influence
+                .largest
+                .iter()
+                .map(|without| PromptSaid {
+                    source: without.source,
+                    name: evidence.prompt(without.source),
+                })
+                .collect(),
+            report: &report,
+        }),
     }
     if let Some(path) = &arguments.out {
         let file = file::build(
@@ -117,6 +138,39 @@ pub(super) fn run(arguments: &Distill) -> Result<ExitCode, CliError> {
         write_file(path, file.to_json().as_bytes())?;
     }
     Ok(arguments.policy.exit(verdict))
+}
+
+/// Everything is read, and no test is made.
+fn dry_run(
+    arguments: &Distill,
+    asked: &Asked,
+    context: &Context,
+    decoys: usize,
+) -> Result<ExitCode, CliError> {
+    let parsed = Parsed::of(arguments, context)?;
+    open::check(&arguments.open, context)?;
+    let suspect = parsed.suspect(arguments, context)?;
+    let given = suspect.map(|(given, _)| given).unwrap_or_default();
+    asked.plan_info(&given)?;
+    let dry = dry_head(arguments, asked, context).writes("report", &arguments.out);
+    let dry = match suspect {
+        Some((given, counts)) => dry.text(given.answers, &counts),
+        None => dry,
+    };
+    let tests = (!asked.tests.is_empty()).then(|| asked.tests.clone());
+    dry.test(tests, &asked.policy, decoys)
+        .print(arguments.format);
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Keys, files and plan of a dry run.
+fn dry_head(arguments: &Distill, asked: &Asked, context: &Context) -> DryRun {
+    let dry = DryRun::of("distill")
+        .key_source(&arguments.mark.key.source)
+        .context(context)
+        .plan(asked.plan.as_ref());
+    let files = file::given(arguments).into_iter();
+    files.fold(dry, |dry, (role, paths)| dry.reads(role, paths))
 }
 
 /// What the report does not hold, for people.

@@ -3,28 +3,32 @@
 use std::path::Path;
 use std::process::ExitCode;
 
+use schemars::JsonSchema;
 use serde::Serialize;
 use watermark_core::kernel::Kernel;
 use watermark_core::key::read_key_file;
 
+use super::said::DoctorSaid;
 use crate::cli::{Doctor, Format};
 use crate::config::Config;
 use crate::error::CliError;
 use crate::mark::{profile, tokenizer};
 use crate::render::print_json;
+use crate::schema::Version;
 
 /// How a check came out.
-#[derive(Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
-enum Health {
+pub(super) enum Health {
     Works,
     /// Something that only some commands need.
     Missing,
     Broken,
 }
 
-#[derive(Serialize)]
-struct Check {
+/// One check.
+#[derive(Serialize, JsonSchema)]
+pub(crate) struct Check {
     name: &'static str,
     health: Health,
     /// What was found.
@@ -73,14 +77,15 @@ impl Check {
 
 pub(super) fn run(arguments: &Doctor, config: &Config) -> Result<ExitCode, CliError> {
     let checks = checks(config);
+    let broken = checks.iter().any(|check| check.health == Health::Broken);
     match arguments.format {
         Format::Human => checks.iter().for_each(print),
-        Format::Json | Format::Jsonl => print_json(&serde_json::json!({
-            "type": "watermark.doctor", "schema": 1,
-            "version": env!("CARGO_PKG_VERSION"), "checks": checks,
-        })),
+        Format::Json | Format::Jsonl => print_json(&DoctorSaid {
+            schema: Version,
+            version: env!("CARGO_PKG_VERSION"),
+            checks,
+        }),
     }
-    let broken = checks.iter().any(|check| check.health == Health::Broken);
     Ok(ExitCode::from(u8::from(broken)))
 }
 

@@ -5,11 +5,15 @@ use std::process::ExitCode;
 
 use watermark_core::explain::{Explanation, Status, Strength, Token};
 
-use crate::cli::{Explain, ExplainFormat};
+use super::detect::{exhibit, read_by};
+use super::said::ExplanationSaid;
+use crate::cli::{Explain, ExplainFormat, Format};
+use crate::dry::DryRun;
 use crate::error::CliError;
 use crate::input::read_all;
 use crate::render::html::explain::page;
 use crate::render::print_json;
+use crate::schema::Version;
 
 pub(super) fn run(arguments: &Explain) -> Result<ExitCode, CliError> {
     let context = arguments.mark.open()?;
@@ -22,6 +26,18 @@ pub(super) fn run(arguments: &Explain) -> Result<ExitCode, CliError> {
         &mark.profile().special_tokens,
     )?
     .items;
+    if arguments.dry.dry_run {
+        let format = match arguments.format {
+            ExplainFormat::Human | ExplainFormat::Html => Format::Human,
+            ExplainFormat::Json | ExplainFormat::Jsonl => Format::Json,
+        };
+        read_by(DryRun::of("explain"), &arguments.mark, &arguments.form)
+            .context(&context)
+            .reads("input", &inputs)
+            .text(items.len() as u64, exhibit(mark, &items).counts())
+            .print(format);
+        return Ok(ExitCode::SUCCESS);
+    }
     let explained = items.iter().map(|item| {
         let explanation = Explanation::of(mark, &context.tokenizer, &item.contexts, &item.segments);
         (item.name.as_str(), explanation)
@@ -37,10 +53,12 @@ pub(super) fn run(arguments: &Explain) -> Result<ExitCode, CliError> {
         }
         ExplainFormat::Json | ExplainFormat::Jsonl => {
             for (name, explanation) in explained {
-                print_json(&serde_json::json!({
-                    "type": "watermark.explanation", "schema": 1, "input": name,
-                    "nullMean": (explanation.null.mean()), "tokens": explanation.tokens,
-                }));
+                print_json(&ExplanationSaid {
+                    schema: Version,
+                    input: name,
+                    null_mean: explanation.null.mean(),
+                    tokens: &explanation.tokens,
+                });
             }
         }
         ExplainFormat::Html => {

@@ -9,7 +9,8 @@ use watermark_eval::generate::{Generation, generate};
 use watermark_eval::model::{Model, gguf};
 use watermark_eval::transcripts::Transcript;
 
-use crate::cli::Generate;
+use crate::cli::{Format, Generate};
+use crate::dry::DryRun;
 use crate::error::CliError;
 use watermark_eval::progress::bar;
 
@@ -75,6 +76,24 @@ pub(super) fn run(arguments: &Generate) -> Result<ExitCode, CliError> {
             asked[index].len() - 1,
             model.context_length()
         )));
+    }
+    if arguments.dry.dry_run {
+        let built_in = watermark_core::profile::Profile::built_in(&arguments.mark.profile);
+        let profile = built_in.is_none().then_some(&arguments.mark.profile);
+        DryRun::of("generate")
+            .key_source(&arguments.mark.key.source)
+            .held(&context.held, &context.mark)
+            .reads("profile", profile)
+            .reads("tokenizer", &arguments.mark.tokenizer)
+            .reads("model", &arguments.model)
+            .reads("prompts", &arguments.prompts)
+            .makes(
+                count as u64,
+                count.saturating_mul(arguments.max_tokens) as u64,
+            )
+            .writes("answers", &arguments.out)
+            .print(Format::Json);
+        return Ok(ExitCode::SUCCESS);
     }
     let generation = Generation {
         max_tokens: arguments.max_tokens,

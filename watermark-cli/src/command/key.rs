@@ -5,13 +5,19 @@ use std::process::ExitCode;
 
 use rand_core::TryRng;
 use watermark_core::evidence::commitment::Commitment;
-use watermark_core::key::{AnyKey, MasterKey, SecretKey, SlotKey, write_key_file};
+use watermark_core::key::{
+    AnyKey, KeyFileError, KeyId, MasterKey, SecretKey, SlotKey, write_key_file,
+};
+use watermark_core::report::{CommitmentCheck, CommitmentInfo};
 use zeroize::Zeroizing;
 
-use crate::cli::{Inspect, Key, KeySource};
+use super::said::{EngineConfigSaid, KeyKind, KeySaid};
+use crate::cli::{Format, Inspect, Key, KeySource};
+use crate::dry::DryRun;
 use crate::error::CliError;
 use crate::mark::Held;
 use crate::render::print_json;
+use crate::schema::Version;
 
 mod commit;
 mod open;
@@ -21,13 +27,18 @@ pub(super) fn run(arguments: &Key) -> Result<ExitCode, CliError> {
     match arguments {
         Key::New { out } => {
             let master = new_master(out)?;
-            print_json(&serde_json::json!({
-                "type": "watermark.key", "schema": 1, "kind": "master",
-                "keyId": master.id(), "file": out,
-            }));
+            print_json(&KeySaid {
+                file: Some(out.clone()),
+                ..KeySaid::master(&master)
+            });
         }
         Key::Inspect(arguments) => inspect(arguments)?,
-        Key::EngineConfig { key, profile, out } => {
+        Key::EngineConfig {
+            key,
+            profile,
+            out,
+            dry,
+        } => {
             let (name, profile) = (profile, crate::mark::profile(profile)?);
             let wrap = |source| CliError::Profile {
                 name: name.clone(),
@@ -37,16 +48,41 @@ pub(super) fn run(arguments: &Key) -> Result<ExitCode, CliError> {
                 Held::Engine { key, .. } => key,
                 Held::Ours(keys) => profile.engine_key(&keys.slot).map_err(wrap)?,
             };
-            write_key_file(out, &profile.engine_config(&engine).map_err(wrap)?)?;
-            print_json(&serde_json::json!({
-                "type": "watermark.engine-config", "schema": 1, "profile": profile.id,
-                "function": profile.function, "keyId": engine.id(), "file": out,
-            }));
+            let config = profile.engine_config(&engine).map_err(wrap)?;
+            if dry.dry_run {
+                new_key_file(out)?;
+                DryRun::of("key engine-config")
+                    .key_source(&key.source)
+                    .engine(engine.id())
+                    .writes("configuration", [out])
+                    .print(Format::Json);
+                return Ok(ExitCode::SUCCESS);
+            }
+            write_key_file(out, &config)?;
+            print_json(&EngineConfigSaid {
+                schema: Version,
+                profile: profile.id,
+                function: profile.function,
+                key_id: engine.id(),
+                file: out.clone(),
+            });
         }
-        Key::Slot { key, out } => {
+        Key::Slot { key, out, dry } => {
             let keys = key.read()?;
+            if dry.dry_run {
+                new_key_file(out)?;
+                let dry = DryRun::of("key slot").key_source(&key.source);
+                let dry = match &keys.master {
+                    Some(master) => dry.master(master),
+                    None => dry,
+                };
+                dry.slot(keys.slot.id().to_string(), keys.slot.label())
+                    .writes("key", [out])
+                    .print(Format::Json);
+                return Ok(ExitCode::SUCCESS);
+            }
             write_key_file(out, &keys.slot.to_line())?;
-            print_json(&slot_json(&keys.slot));
+            print_json(&KeySaid::slot(&keys.slot));
         }
         Key::Commit(arguments) => commit::run(arguments)?,
         Key::Open(arguments) => open::run(arguments)?,
@@ -78,10 +114,11 @@ fn inspect(arguments: &Inspect) -> Result<(), CliError> {
             return Err(CliError::EngineKeyNotCommitted);
         }
         AnyKey::Engine(key) => {
-            print_json(&serde_json::json!({
-                "type": "watermark.key", "schema": 1, "kind": "engine", "keyId": key.id(),
-                "function": key.function(), "integers": key.count(),
-            }));
+            print_json(&KeySaid {
+                function: Some(key.function()),
+                integers: Some(key.count()),
+                ..KeySaid::new(KeyKind::Engine, key.id())
+            });
             return Ok(());
         }
     };
@@ -90,11 +127,9 @@ fn inspect(arguments: &Inspect) -> Result<(), CliError> {
         .as_deref()
         .map(commitment)
         .transpose()?;
-    let mut json = match &key {
-        SecretKey::Master(master) => serde_json::json!({
-            "type": "watermark.key", "schema": 1, "kind": "master", "keyId": master.id(),
-        }),
-        SecretKey::Slot(slot) => slot_json(slot),
+    let mut said = match &key {
+        SecretKey::Master(master) => KeySaid::master(master),
+        SecretKey::Slot(slot) => KeySaid::slot(slot),
     };
     if let (Some(commitment), Some(path)) = (commitment, &arguments.commitment) {
         match &key {
@@ -106,14 +141,16 @@ fn inspect(arguments: &Inspect) -> Result<(), CliError> {
             source,
         })?;
         let checked = match &key {
-            SecretKey::Master(_) => "root",
-            SecretKey::Slot(_) => "key-id",
+            SecretKey::Master(_) => CommitmentCheck::Root,
+            SecretKey::Slot(_) => CommitmentCheck::KeyId,
         };
-        json["commitment"] = serde_json::json!({
-            "root": commitment.root(), "digest": commitment.digest(), "checked": checked,
+        said.commitment = Some(CommitmentInfo {
+            root: commitment.root().to_owned(),
+            digest: commitment.digest(),
+            checked,
         });
     }
-    print_json(&json);
+    print_json(&said);
     Ok(())
 }
 
@@ -134,9 +171,38 @@ fn master(source: &KeySource, what: &'static str) -> Result<MasterKey, CliError>
     }
 }
 
-fn slot_json(slot: &SlotKey) -> serde_json::Value {
-    serde_json::json!({
-        "type": "watermark.key", "schema": 1, "kind": "slot", "keyId": slot.id(),
-        "epoch": slot.label().epoch.as_str(), "slot": slot.label().index,
-    })
+/// Whether a key file can be made here, for those that only ask.
+fn new_key_file(path: &Path) -> Result<(), KeyFileError> {
+    match path.exists() {
+        true => Err(KeyFileError::Exists(path.to_owned())),
+        false => Ok(()),
+    }
+}
+
+impl KeySaid {
+    fn new(kind: KeyKind, key_id: KeyId) -> Self {
+        Self {
+            schema: Version,
+            kind,
+            key_id,
+            epoch: None,
+            slot: None,
+            file: None,
+            commitment: None,
+            function: None,
+            integers: None,
+        }
+    }
+
+    fn master(master: &MasterKey) -> Self {
+        Self::new(KeyKind::Master, master.id())
+    }
+
+    fn slot(slot: &SlotKey) -> Self {
+        Self {
+            epoch: Some(slot.label().epoch.to_string()),
+            slot: Some(slot.label().index),
+            ..Self::new(KeyKind::Slot, slot.id())
+        }
+    }
 }

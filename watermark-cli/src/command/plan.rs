@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::process::ExitCode;
 
+use schemars::JsonSchema;
 use serde::Serialize;
 use watermark_core::effect::DoseCurve;
 use watermark_core::key::{Epoch, SlotKey};
@@ -10,9 +11,11 @@ use watermark_core::profile::Profile;
 use watermark_core::scheme::Null;
 use watermark_core::stats::power::{cells_needed, simulated_stopping_cells};
 
+use super::said::{OtherNeed, PowerSaid};
 use crate::cli::{Format, Plan, Power};
 use crate::error::CliError;
 use crate::render::print_json;
+use crate::schema::Version;
 
 mod sealing;
 
@@ -24,7 +27,7 @@ const SEED: u64 = 1;
 pub(super) fn run(arguments: &Plan) -> Result<ExitCode, CliError> {
     match arguments {
         Plan::New(arguments) => sealing::new(arguments),
-        Plan::Seal { plan, out } => sealing::seal(plan, out),
+        Plan::Seal { plan, out, dry } => sealing::seal(plan, out, *dry),
         Plan::Power(arguments) => power(arguments),
         Plan::Preflight(arguments) => super::preflight::run(arguments),
     }
@@ -91,13 +94,14 @@ impl Assumed {
 }
 
 /// What one test will need.
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
-struct Need {
+pub(crate) struct Need {
     cells: u64,
     tokens: u64,
     /// `exact` or `simulated`.
     method: &'static str,
+    /// Of a simulation.
     #[serde(skip_serializing_if = "Option::is_none")]
     runs: Option<u64>,
 }
@@ -173,16 +177,27 @@ fn power(arguments: &Power) -> Result<ExitCode, CliError> {
                 );
             }
         }
-        Format::Json | Format::Jsonl => print_json(&serde_json::json!({
-            "type": "watermark.power-forecast", "schema": 1, "profile": profile,
-            "nullMean": (null.mean()), "meanExcess": excess, "share": arguments.share,
-            "calibration": curve.map(|curve| curve.source), "alpha": arguments.alpha,
-            "power": arguments.power, "cellsPerToken": arguments.cells_per_token,
-            "closedCells": plain, "anyTime": watched,
-            "other": arguments.efficiency.map(|ratio| serde_json::json!({
-                "efficiency": ratio, "tokens": other, "method": "by the efficiency given",
-            })),
-        })),
+        Format::Json | Format::Jsonl => print_json(&PowerSaid {
+            schema: Version,
+            profile,
+            null_mean: null.mean(),
+            mean_excess: excess,
+            share: arguments.share,
+            calibration: curve.map(|curve| curve.source),
+            alpha: arguments.alpha,
+            power: arguments.power,
+            cells_per_token: arguments.cells_per_token,
+            closed_cells: plain,
+            any_time: watched,
+            other: arguments
+                .efficiency
+                .zip(other)
+                .map(|(efficiency, tokens)| OtherNeed {
+                    efficiency,
+                    tokens,
+                    method: "by the efficiency given",
+                }),
+        }),
     }
     Ok(ExitCode::SUCCESS)
 }

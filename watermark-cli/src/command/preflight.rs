@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use schemars::JsonSchema;
 use serde::Serialize;
 use watermark_core::effect::DoseCurve;
 use watermark_core::profile::Mark;
@@ -10,8 +11,9 @@ use watermark_core::sampler::SessionRecord;
 use watermark_core::stats::power::cells_needed;
 use watermark_eval::files;
 
-use super::detect::exhibit;
+use super::detect::{exhibit, read_by};
 use crate::cli::{Format, Preflight};
+use crate::dry::DryRun;
 use crate::error::CliError;
 use crate::input::{InputError, read_all, read_sessions};
 use crate::preflight::{Diversity, Growth, Single, Skips, Strength};
@@ -23,7 +25,7 @@ const FEW: usize = 200;
 const ALPHA: f64 = 1e-5;
 
 /// What a suspect of one kind would have to give.
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 struct Need {
     /// `transfer`, a share of the logs' own effect; or `share`, of training data by the dose curve.
@@ -40,7 +42,8 @@ struct Need {
     at_least: bool,
 }
 
-#[derive(Serialize)]
+/// The logs beside text without the mark.
+#[derive(Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 struct Comparison {
     marked: Diversity,
@@ -51,7 +54,8 @@ struct Comparison {
     lost: Lost,
 }
 
-#[derive(Serialize)]
+/// Diversity that the mark cost.
+#[derive(Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 struct Lost {
     distinct1: f64,
@@ -60,11 +64,14 @@ struct Lost {
     bigram_entropy: f64,
 }
 
-#[derive(Serialize)]
+/// `plan preflight`: what logged answers carry, and what a suspect would have to give.
+#[derive(Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
-struct Report {
+pub(crate) struct Report {
     #[serde(rename = "type")]
+    #[schemars(extend("const" = "watermark.preflight"))]
     kind: &'static str,
+    #[schemars(extend("const" = 1))]
     schema: u32,
     profile: watermark_core::profile::Profile,
     key: watermark_core::report::KeyInfo,
@@ -94,8 +101,25 @@ pub(super) fn run(arguments: &Preflight) -> Result<ExitCode, CliError> {
     let read = |inputs: &[PathBuf]| read_all(inputs, &arguments.form, &context.tokenizer, special);
     let items = read(&arguments.logs)?.items;
     let logged = exhibit(mark, &items);
-    let strength = Strength::of(mark, &logged);
     let sessions = sessions(arguments, mark)?;
+    if arguments.dry.dry_run {
+        read(&arguments.unmarked)?;
+        let curve = arguments.dose_curve.as_deref();
+        curve.map(super::distill::dose_curve).transpose()?;
+        read_by(
+            DryRun::of("plan preflight"),
+            &arguments.mark,
+            &arguments.form,
+        )
+        .context(&context)
+        .reads("logs", &arguments.logs)
+        .reads("unmarked", &arguments.unmarked)
+        .reads("dose-curve", &arguments.dose_curve)
+        .text(items.len() as u64, logged.counts())
+        .print(arguments.format);
+        return Ok(ExitCode::SUCCESS);
+    }
+    let strength = Strength::of(mark, &logged);
     let skips = match sessions.as_slice() {
         [] => Skips::estimated(mark, &items),
         sessions => Skips::recorded(sessions),

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use schemars::JsonSchema;
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
 
@@ -23,10 +24,14 @@ pub(super) struct Cohorts {
     default: usize,
 }
 
-#[derive(Deserialize)]
+/// A line of a file of cohorts: an account and its mark.
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-struct Line {
+pub(crate) struct Line {
+    /// SHA-256 of the account's pseudonym, in hexadecimal.
+    #[schemars(regex(pattern = "^[0-9a-fA-F]{64}$"))]
     account_sha256: String,
+    /// Its mark, by the name in the service's configuration.
     mark: String,
 }
 

@@ -4,14 +4,16 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::ServeError;
 
 /// `serve.toml`. Paths are relative to its directory.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Config {
+#[schemars(rename = "ServeConfig")]
+pub(crate) struct Config {
     #[serde(default = "loopback")]
     pub(super) listen: SocketAddr,
     /// Listening beyond the loopback interface: bearer tokens then cross a network in the clear, unless a proxy with
@@ -36,9 +38,9 @@ pub(super) struct Config {
 }
 
 /// Who gets the page with the form.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
-pub(super) enum Page {
+pub(crate) enum Page {
     /// Served while the service listens on the loopback interface.
     #[default]
     Loopback,
@@ -49,9 +51,9 @@ pub(super) enum Page {
 }
 
 /// A mark that texts are tested for: profile, key and policy.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub(super) struct MarkConfig {
+pub(crate) struct MarkConfig {
     pub(super) name: String,
     #[serde(default = "default_profile")]
     pub(super) profile: String,
@@ -66,9 +68,9 @@ pub(super) struct MarkConfig {
 }
 
 /// A bearer token: its hash, or a file that holds it.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub(super) struct TokenConfig {
+pub(crate) struct TokenConfig {
     pub(super) name: String,
     /// SHA-256 of the token, in hexadecimal.
     pub(super) sha256: Option<String>,
@@ -80,9 +82,9 @@ pub(super) struct TokenConfig {
 }
 
 /// What a token allows.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
-pub(super) enum Role {
+pub(crate) enum Role {
     /// Three-way verdicts.
     Verdict,
     /// Verdicts with their numbers, and explanations.
@@ -102,9 +104,9 @@ impl Role {
 }
 
 /// Which mark an account's answers are written under.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub(super) struct CohortConfig {
+pub(crate) struct CohortConfig {
     /// JSONL: `{"account_sha256": HEX, "mark": NAME}`.
     pub(super) file: PathBuf,
     /// The mark of all other accounts.
@@ -112,9 +114,9 @@ pub(super) struct CohortConfig {
 }
 
 /// What one client, and all together, can take.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
-pub(super) struct Limits {
+pub(crate) struct Limits {
     /// Bytes of a request's body.
     pub(super) body_bytes: usize,
     /// Tokens of a request, prompts included.
@@ -127,7 +129,8 @@ pub(super) struct Limits {
     pub(super) per_minute: u32,
     /// Open connections. Needs a restart.
     pub(super) connections: usize,
-    /// Detections at a time. Needs a restart.
+    /// Detections at a time; as many as there are processors, if it is not given. Needs a restart.
+    #[schemars(transform = crate::schema::without_default)]
     pub(super) concurrent: usize,
     /// Until the headers are there, also of the next request on a connection.
     pub(super) header_seconds: u64,

@@ -5,9 +5,11 @@ use std::io::Write;
 use std::sync::OnceLock;
 use std::time::SystemTime;
 
+use schemars::JsonSchema;
 use serde::Serialize;
 use watermark_core::evidence::time::rfc3339_millis;
 
+use super::state::Service;
 use super::token::Caller;
 
 /// What the handler of a request found out about it.
@@ -18,10 +20,38 @@ pub(super) struct Audit {
     pub(super) texts: OnceLock<usize>,
 }
 
-/// The line of one request.
-#[derive(Serialize)]
-pub(super) struct RequestLine<'a> {
+/// One line of the log of `serve`, on standard error.
+#[derive(Serialize, JsonSchema)]
+#[serde(untagged)]
+pub(crate) enum LogLine<'a> {
+    Request(RequestLine<'a>),
+    Loaded(LoadedLine),
+    Event(EventLine<'a>),
+}
+
+/// What the service has: when it begins to listen, and when files were loaded again.
+#[derive(Serialize, JsonSchema)]
+pub(crate) struct LoadedLine {
     pub(super) time: String,
+    /// `listening` or `reloaded`.
+    pub(super) event: &'static str,
+    #[serde(flatten)]
+    pub(super) service: Service,
+}
+
+/// An event with a message, which names files and fields.
+#[derive(Serialize, JsonSchema)]
+pub(crate) struct EventLine<'a> {
+    time: String,
+    event: &'a str,
+    message: String,
+}
+
+/// The line of one request.
+#[derive(Serialize, JsonSchema)]
+pub(crate) struct RequestLine<'a> {
+    pub(super) time: String,
+    #[schemars(extend("const" = "request"))]
     pub(super) event: &'static str,
     pub(super) id: &'a str,
     pub(super) method: &'static str,
@@ -39,7 +69,7 @@ pub(super) struct RequestLine<'a> {
 }
 
 /// Writes one line. A log that nobody takes is no reason to stop.
-pub(super) fn write(line: &impl Serialize) {
+pub(super) fn write(line: &LogLine<'_>) {
     if let Ok(mut text) = serde_json::to_string(line) {
         text.push('\n');
         let _ = std::io::stderr().lock().write_all(text.as_bytes());
@@ -48,7 +78,20 @@ pub(super) fn write(line: &impl Serialize) {
 
 /// An event with a message, which names files and fields.
 pub(super) fn event(name: &str, message: impl std::fmt::Display) {
-    write(&serde_json::json!({"time": now(), "event": name, "message": message.to_string()}));
+    write(&LogLine::Event(EventLine {
+        time: now(),
+        event: name,
+        message: message.to_string(),
+    }));
+}
+
+/// What the service has.
+pub(super) fn loaded(event: &'static str, service: Service) {
+    write(&LogLine::Loaded(LoadedLine {
+        time: now(),
+        event,
+        service,
+    }));
 }
 
 /// The time, RFC 3339 in UTC, to the millisecond.

@@ -12,6 +12,7 @@ pub(super) fn document() -> Value {
         settings.definitions_path = "/components/schemas".into();
         settings.meta_schema = None;
     });
+    let settings = settings.with_transform(crate::schema::close);
     let mut generator = settings.into_generator();
     let problem = generator.subschema_for::<ProblemBody>();
     let mut paths: Map<String, Value> = Map::new();

@@ -13,6 +13,8 @@ use axum::middleware::Next;
 use axum::response::Response;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
+use schemars::JsonSchema;
+use serde::Serialize;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
@@ -23,6 +25,7 @@ use super::state::{Stamp, State};
 use super::token::Rates;
 use super::work::Places;
 use super::{ServeError, known, routes};
+use crate::schema::{Type, Version};
 
 /// `/readyz` opens files; asked more often than this, it repeats itself.
 const READY_FOR: Duration = Duration::from_millis(500);
@@ -89,13 +92,11 @@ impl Server {
                         "`listen`, `connections` and `concurrent` change at the next start",
                     );
                 }
-                let mut summary = state.summary();
+                let summary = state.summary();
                 *self.state.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(state);
                 self.look();
                 *failed = None;
-                summary["event"] = "reloaded".into();
-                summary["time"] = log::now().into();
-                log::write(&summary);
+                log::loaded("reloaded", summary);
             }
             Err(error) => {
                 let message = format!("{error}; the old state stays");
@@ -159,7 +160,7 @@ pub(super) async fn observe(
     set(headers, header::CACHE_CONTROL, "no-store");
     set(headers, header::X_CONTENT_TYPE_OPTIONS, "nosniff");
     let caller = audit.caller.get();
-    log::write(&RequestLine {
+    log::write(&log::LogLine::Request(RequestLine {
         time: log::now(),
         event: "request",
         id: &id,
@@ -171,7 +172,7 @@ pub(super) async fn observe(
         role: caller.map(|caller| caller.role.name()),
         texts: audit.texts.get().copied(),
         tokens: audit.tokens.get().copied(),
-    });
+    }));
     response
 }
 
@@ -237,16 +238,24 @@ async fn serve(
     Ok(())
 }
 
+/// `serve`, once it listens: its one line on standard output.
+#[derive(Serialize, JsonSchema)]
+#[serde(tag = "type", rename = "watermark.listening")]
+#[schemars(transform = Type("watermark.listening"))]
+pub(crate) struct Listening {
+    schema: Version,
+    address: SocketAddr,
+    url: String,
+}
+
 /// The address on standard output, for whoever started it with port 0.
 fn announce(server: &Server) {
-    let mut summary = server.state().summary();
-    crate::render::print_json(&serde_json::json!({
-        "type": "watermark.listening", "schema": 1, "address": server.address,
-        "url": format!("http://{}/", server.address),
-    }));
-    summary["event"] = "listening".into();
-    summary["time"] = log::now().into();
-    log::write(&summary);
+    crate::render::print_json(&Listening {
+        schema: Version,
+        address: server.address,
+        url: format!("http://{}/", server.address),
+    });
+    log::loaded("listening", server.state().summary());
 }
 
 /// How far the end has come.

@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use serde_json::{Value, json};
+use schemars::JsonSchema;
+use serde::Serialize;
 use watermark_core::profile::{Mark, Profile};
 use watermark_core::text::HfTokenizer;
 use watermark_core::verdict::Policy;
@@ -17,6 +18,7 @@ use super::config::{Config, MarkConfig};
 use super::token::Token;
 use crate::cli::{KeyArgs, KeySource};
 use crate::error::CliError;
+use crate::schema::{Type, Version};
 
 /// A mark, ready to test texts. The key itself is gone: what scoring needs is inside the mark.
 pub(super) struct OpenMark {
@@ -149,27 +151,57 @@ impl State {
             .collect()
     }
 
-    /// What there is, for the log.
-    pub(super) fn summary(&self) -> Value {
-        let marks: Vec<Value> = self
-            .marks
-            .iter()
-            .map(|open| {
-                let label = open.mark.label();
-                json!({
-                    "name": open.name, "profile": open.mark.profile().id,
-                    "keyId": open.mark.key_id(), "epoch": label.epoch.as_str(), "slot": label.index,
-                    "alpha": open.policy.alpha, "minCells": open.policy.min_cells,
-                })
-            })
-            .collect();
-        json!({
-            "type": "watermark.service", "schema": 1, "listen": self.config.listen,
-            "marks": marks, "tokens": self.tokens.len(),
-            "cohortAccounts": self.cohorts.as_ref().map_or(0, Cohorts::len),
-            "page": self.config.serves_page(),
-        })
+    /// What there is, for the log and for dry runs.
+    pub(super) fn summary(&self) -> Service {
+        let marks = self.marks.iter().map(|open| {
+            let label = open.mark.label();
+            ServedMark {
+                name: open.name.clone(),
+                profile: open.mark.profile().id.clone(),
+                key_id: open.mark.key_id().to_string(),
+                epoch: label.epoch.to_string(),
+                slot: label.index,
+                alpha: open.policy.alpha,
+                min_cells: open.policy.min_cells,
+            }
+        });
+        Service {
+            schema: Version,
+            listen: self.config.listen,
+            marks: marks.collect(),
+            tokens: self.tokens.len(),
+            cohort_accounts: self.cohorts.as_ref().map_or(0, Cohorts::len),
+            page: self.config.serves_page(),
+        }
     }
+}
+
+/// What a service has: marks by name, and how many tokens and accounts.
+#[derive(Serialize, JsonSchema)]
+#[serde(tag = "type", rename = "watermark.service", rename_all = "camelCase")]
+#[schemars(transform = Type("watermark.service"))]
+pub(crate) struct Service {
+    schema: Version,
+    listen: SocketAddr,
+    marks: Vec<ServedMark>,
+    /// Bearer tokens.
+    tokens: usize,
+    cohort_accounts: usize,
+    /// Whether the page is served.
+    page: bool,
+}
+
+/// A mark that is served.
+#[derive(Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+struct ServedMark {
+    name: String,
+    profile: String,
+    key_id: String,
+    epoch: String,
+    slot: u32,
+    alpha: f64,
+    min_cells: u64,
 }
 
 /// What tells that a file was changed: its time, length and number.

@@ -12,9 +12,10 @@ use watermark_core::regime::{Chosen, ExactWindows};
 use watermark_core::window::Exhibit;
 
 use super::Bench;
+use super::conform::conforms_to_its_type;
 
 const VOCABULARY: usize = 4096;
-const PROMPT: [u32; 3] = [3001, 3002, 3003];
+pub(super) const PROMPT: [u32; 3] = [3001, 3002, 3003];
 
 /// The mark of a slot of the bench's master key.
 pub(super) fn mark(bench: &Bench, profile: &str) -> Mark {
@@ -45,14 +46,14 @@ pub(super) fn answers(mark: &Mark, numbers: std::ops::Range<u32>) -> Vec<Vec<u32
 }
 
 /// A file of answers to one prompt.
-fn records(answers: &[Vec<u32>]) -> String {
+pub(super) fn records(answers: &[Vec<u32>]) -> String {
     let line =
         |ids: &Vec<u32>| json!({"prompt_token_ids": PROMPT, "token_ids": ids}).to_string() + "\n";
     answers.iter().map(line).collect()
 }
 
 /// A model that is fond of green tokens at every position of a text from `first` on, or of any.
-fn read(mark: &Mark, tokens: &[u32], first: usize, fond: bool) -> ScoredText {
+pub(super) fn read(mark: &Mark, tokens: &[u32], first: usize, fond: bool) -> ScoredText {
     let lists = (first..tokens.len()).map(|at| {
         let row = mark.scheme().row(&tokens[at - 1..at]);
         let two = (0..).filter(|&token| !fond || mark.scheme().score(&row, token) == 1);
@@ -63,7 +64,7 @@ fn read(mark: &Mark, tokens: &[u32], first: usize, fond: bool) -> ScoredText {
     ScoredText::new(VOCABULARY, tokens.to_vec(), first, lists).unwrap()
 }
 
-fn lines<'t>(texts: impl IntoIterator<Item = &'t ScoredText>) -> String {
+pub(super) fn lines<'t>(texts: impl IntoIterator<Item = &'t ScoredText>) -> String {
     texts
         .into_iter()
         .map(|text| text.to_line() + "\n")
@@ -81,7 +82,9 @@ impl Bench {
         let output = self.run(&format!("{arguments} --format json"));
         let error = String::from_utf8(output.stderr).unwrap();
         assert!(output.status.success(), "{arguments}: {error}");
-        serde_json::from_slice(&output.stdout).unwrap()
+        let value = serde_json::from_slice(&output.stdout).unwrap();
+        conforms_to_its_type(&value);
+        value
     }
 
     #[track_caller]

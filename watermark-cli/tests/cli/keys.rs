@@ -10,6 +10,7 @@ use watermark_core::key::{Epoch, MasterKey, write_key_file};
 use watermark_core::profile::{Profile, Vocabulary};
 
 use super::Bench;
+use super::conform::conforms_to_its_type;
 use super::distill::{answers, mark, warned};
 
 fn line_of(path: &Path) -> String {
@@ -71,7 +72,9 @@ impl Bench {
         let output = self.run(arguments);
         let error = String::from_utf8(output.stderr).unwrap();
         assert_eq!(output.status.code(), Some(0), "{arguments}: {error}");
-        serde_json::from_slice(&output.stdout).unwrap()
+        let value = serde_json::from_slice(&output.stdout).unwrap();
+        conforms_to_its_type(&value);
+        value
     }
 
     pub(super) fn read(&self, name: &str) -> String {

@@ -98,7 +98,12 @@ fn a_bad_configuration_does_not_start() {
     }
     let good = Bench::new("", "").run("serve --config serve.toml --dry-run");
     let said: Value = serde_json::from_slice(&good.stdout).unwrap();
-    assert_eq!(said["marks"][1]["name"], "flagged");
+    assert_eq!(conforms_to_its_type(&said), "dry-run");
+    assert_eq!(said["service"]["marks"][1]["name"], "flagged");
+    assert_eq!(said["keys"][0]["slot"], 3);
+    let reads = said["reads"].as_array().unwrap().iter();
+    let names: Vec<_> = reads.map(|file| file["name"].as_str().unwrap()).collect();
+    assert_eq!(names, ["s3.key", "s4.key", "scores.token", "serve.toml"]);
 }
 
 #[test]

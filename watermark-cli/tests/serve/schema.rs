@@ -1,81 +1,13 @@
 //! The description holds: every route that it names is there, and what comes back is of its schema.
 
+use super::conform::faults;
 use super::*;
 
-/// What of JSON Schema the description uses. An unknown keyword fails, so that nothing passes unchecked.
-fn conforms(document: &Value, schema: &Value, value: &Value) -> Result<(), String> {
-    let fail = |why: &str| Err(format!("{why}: {value} is not of {schema}"));
-    if *schema == json!(true) {
-        return Ok(());
-    }
-    let Some(object) = schema.as_object() else {
-        return fail("no schema");
-    };
-    for (keyword, wanted) in object {
-        let holds = match keyword.as_str() {
-            "description" | "title" | "format" | "default" => true,
-            "$ref" => {
-                let pointer = wanted.as_str().unwrap().trim_start_matches('#');
-                conforms(document, document.pointer(pointer).unwrap(), value)?;
-                true
-            }
-            "const" => value == wanted,
-            "enum" => wanted.as_array().unwrap().contains(value),
-            "minimum" => value.as_f64().is_none_or(|v| v >= wanted.as_f64().unwrap()),
-            "maximum" => value.as_f64().is_none_or(|v| v <= wanted.as_f64().unwrap()),
-            "type" => {
-                let is = |name: &Value| match name.as_str().unwrap() {
-                    "object" => value.is_object(),
-                    "array" => value.is_array(),
-                    "string" => value.is_string(),
-                    "number" => value.is_number(),
-                    "integer" => value.is_u64() || value.is_i64(),
-                    "boolean" => value.is_boolean(),
-                    "null" => value.is_null(),
-                    _ => false,
-                };
-                match wanted {
-                    Value::Array(all) => all.iter().any(is),
-                    one => is(one),
-                }
-            }
-            "anyOf" | "oneOf" => {
-                let all = wanted.as_array().unwrap().iter();
-                let fits = all.filter(|one| conforms(document, one, value).is_ok());
-                match keyword.as_str() {
-                    "oneOf" => fits.count() == 1,
-                    _ => fits.count() > 0,
-                }
-            }
-            "required" => {
-                let names = wanted.as_array().unwrap().iter();
-                let mut names = names.map(|name| name.as_str().unwrap());
-                names.all(|name| value.get(name).is_some())
-            }
-            "properties" => {
-                // Stricter than JSON Schema: nothing undescribed comes back.
-                for (name, part) in value.as_object().into_iter().flatten() {
-                    match wanted.get(name) {
-                        Some(schema) => conforms(document, schema, part)?,
-                        None => return fail(name),
-                    }
-                }
-                true
-            }
-            "additionalProperties" => *wanted == json!(false),
-            "items" => {
-                for one in value.as_array().into_iter().flatten() {
-                    conforms(document, wanted, one)?;
-                }
-                true
-            }
-            other => return fail(other),
-        };
-        if !holds {
-            return fail(keyword);
-        }
-    }
-    Ok(())
+/// A validator of a schema that stands in the description.
+fn part(document: &Value, schema: &Value) -> jsonschema::Validator {
+    let mut whole = document.clone();
+    whole["allOf"] = json!([schema]);
+    jsonschema::draft202012::new(&whole).unwrap()
 }
 
 #[test]
@@ -132,11 +64,18 @@ fn answers_are_what_the_description_says() {
         );
         let media_type = reply.header("content-type").unwrap();
         let schema = &response["content"][media_type]["schema"];
-        conforms(&document, schema, &reply.json())
-            .unwrap_or_else(|error| panic!("{path}: {error}"));
+        let faults = faults(&part(&document, schema), &reply.json());
+        assert!(faults.is_empty(), "{path}: {faults:#?}");
         if reply.status == 200 && *method == "post" {
             let schema = &operation["requestBody"]["content"]["application/json"]["schema"];
-            conforms(&document, schema, body).unwrap_or_else(|error| panic!("{path}: {error}"));
+            let validator = part(&document, schema);
+            assert!(validator.is_valid(body), "{path}");
+            // Closed: what is refused with 400 is not of the schema.
+            let mut more = body.clone();
+            more["unheard_of"] = json!(1);
+            assert!(!validator.is_valid(&more), "{path}");
+            let refused = service.post(path, token, &more);
+            refused.problem(400, "`unheard_of`");
         }
         met.insert((*path, *method));
     }
@@ -151,15 +90,81 @@ fn answers_are_what_the_description_says() {
             }
         }
     }
-    // The checker itself can fail.
-    let schema = &document["components"]["schemas"]["Detection"];
-    for wrong in [
-        json!({}),
-        json!({"type": "watermark.detection", "extra": 1}),
-    ] {
-        assert!(conforms(&document, schema, &wrong).is_err());
-    }
+    assert_eq!(document, super::conform::schema("openapi"));
     // The role that sees scores is named, and no route but these has a token.
     let roles = &document["paths"]["/v1/explain"]["post"]["x-roles"];
     assert_eq!(*roles, json!(["scores"]));
+}
+
+/// A configuration with one field more, and with one less, at each of its tables.
+#[test]
+fn configuration_and_cohorts_are_closed() {
+    let cohort = "[cohort]\nfile = \"cohorts.jsonl\"\ndefault = \"main\"\n";
+    let bench = Bench::new(
+        "reload_seconds = 0\nhosts = []",
+        &format!("{cohort}[limits]\ninputs = 3\n"),
+    );
+    let line = json!({"account_sha256": "ab".repeat(32), "mark": "flagged"});
+    bench.write("cohorts.jsonl", &format!("{line}\n"));
+    conforms("cohort", &line);
+    let text = std::fs::read_to_string(bench.path("serve.toml")).unwrap();
+    let whole: toml::Value = toml::from_str(&text).unwrap();
+    conforms("serve-config", &serde_json::to_value(&whole).unwrap());
+    let validator = super::conform::validator("serve-config");
+    let refuses = |words: &[&str]| {
+        let output = bench.run("serve --config serve.toml --dry-run");
+        let error = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(4), "{error}");
+        for word in words {
+            assert!(error.contains(word), "`{error}` lacks `{word}`");
+        }
+    };
+    let refuses_config = |config: &toml::Value, field: &str| {
+        assert!(
+            !validator.is_valid(&serde_json::to_value(config).unwrap()),
+            "{field}"
+        );
+        bench.write("serve.toml", &toml::to_string(config).unwrap());
+        refuses(&["serve.toml, line", &format!("`{field}`")]);
+    };
+    fn table<'v>(config: &'v mut toml::Value, place: &[&str]) -> &'v mut toml::Table {
+        let mut at = config;
+        for name in place {
+            at = &mut at[*name];
+            if at.is_array() {
+                at = &mut at[0];
+            }
+        }
+        at.as_table_mut().unwrap()
+    }
+    for place in [&[][..], &["mark"], &["token"], &["cohort"], &["limits"]] {
+        let mut config = whole.clone();
+        table(&mut config, place).insert("unheard_of".to_owned(), 1.into());
+        refuses_config(&config, "unheard_of");
+    }
+    for (place, field) in [
+        ("mark", "name"),
+        ("mark", "key_file"),
+        ("token", "name"),
+        ("token", "role"),
+        ("cohort", "file"),
+        ("cohort", "default"),
+    ] {
+        let mut config = whole.clone();
+        table(&mut config, &[place]).remove(field).unwrap();
+        refuses_config(&config, field);
+    }
+    bench.write("serve.toml", &text);
+    for (field, bad) in [
+        (
+            "unheard_of",
+            json!({"account_sha256": "ab".repeat(32), "mark": "main", "unheard_of": 1}),
+        ),
+        ("mark", json!({"account_sha256": "ab".repeat(32)})),
+        ("account_sha256", json!({"mark": "main"})),
+    ] {
+        assert!(!super::conform::validator("cohort").is_valid(&bad));
+        bench.write("cohorts.jsonl", &format!("{line}\n{bad}\n"));
+        refuses(&["cohorts.jsonl, line 2", &format!("`{field}`")]);
+    }
 }

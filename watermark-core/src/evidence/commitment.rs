@@ -33,6 +33,7 @@ pub use opening::{Opening, OpeningError};
 
 /// The recipe that a commitment binds beside the keys.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Params {
     /// `watermark.params/1`.
@@ -51,6 +52,7 @@ pub struct Params {
 
 /// The form of a recipe.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub enum ParamsSchema {
     /// The only one of this version.
     #[default]
@@ -60,6 +62,7 @@ pub enum ParamsSchema {
 
 /// How a cell is scored.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub enum ScoreRule {
     /// Section 5 of SPEC.md, for the profile's scheme.
     #[default]
@@ -69,6 +72,7 @@ pub enum ScoreRule {
 
 /// What counts, and how often.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub enum CellRule {
     /// Section 7 of SPEC.md: windows of prompts left out, every cell once over the whole exhibit.
     #[default]
@@ -100,28 +104,46 @@ pub struct Commitment {
     root: Hash,
 }
 
+/// A commitment to all slot keys of an epoch, and to the recipe that they are used with.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct Form {
     #[serde(rename = "type")]
+    #[cfg_attr(feature = "schema", schemars(extend("const" = TYPE)))]
     kind: String,
+    #[cfg_attr(feature = "schema", schemars(extend("const" = 1)))]
     schema: u32,
+    /// When it was made, by the maker's clock: RFC 3339.
     created: String,
+    /// The epoch's label.
     epoch: String,
     /// All slots.
+    #[cfg_attr(feature = "schema", schemars(extend("const" = SLOTS)))]
     slots: u32,
     /// Slots that may mark text; the others are decoys.
+    #[cfg_attr(feature = "schema", schemars(extend("const" = ACTIVE_SLOTS)))]
     active: u32,
     /// The master key's public name.
+    #[cfg_attr(feature = "schema", schemars(regex(pattern = "^[0-9a-f]{16}$")))]
     key_id: String,
     /// The public names of the slots that may mark text, from slot 0.
     active_keys: Vec<String>,
+    /// The recipe that is bound beside the keys.
+    #[cfg_attr(feature = "schema", schemars(with = "Params"))]
     params: Value,
+    /// SHA-256 of its canonical JSON.
+    #[cfg_attr(feature = "schema", schemars(regex(pattern = "^[0-9a-f]{64}$")))]
     params_sha256: String,
+    /// Root of the tree over all slots.
+    #[cfg_attr(feature = "schema", schemars(regex(pattern = "^[0-9a-f]{64}$")))]
     root: String,
 }
 
 const TYPE: &str = "watermark.key-commitment";
+
+#[cfg(feature = "schema")]
+crate::schema::by_form!(Commitment, Form, "KeyCommitment");
 
 /// Why a file is no commitment, or a key not one of it.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]

@@ -16,15 +16,19 @@ use crate::key::Epoch;
 
 /// The file.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Epochs {
     #[serde(rename = "type")]
     kind: EpochsType,
+    #[cfg_attr(feature = "schema", schemars(extend("const" = 1)))]
     schema: u32,
+    /// In the order in which they were taken into use.
     epochs: Vec<EpochEntry>,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 enum EpochsType {
     #[default]
     #[serde(rename = "watermark.epochs")]
@@ -33,6 +37,7 @@ enum EpochsType {
 
 /// One epoch of a key.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct EpochEntry {
     /// Its label.
@@ -66,6 +71,9 @@ pub enum EpochsError {
         /// What is wrong.
         message: String,
     },
+    /// Another version of the form.
+    #[error("field `schema` is {0}; this version reads 1")]
+    Schema(u32),
     /// A value that no such file has.
     #[error("epoch `{epoch}`, field `{field}`: {message}")]
     Field {
@@ -108,6 +116,9 @@ impl Epochs {
                 message,
             }
         })?;
+        if read.schema != 1 {
+            return Err(EpochsError::Schema(read.schema));
+        }
         for (place, entry) in read.epochs.iter().enumerate() {
             let is_time = |text: &Option<String>| text.as_deref().is_none_or(is_rfc3339);
             let root = entry.commitment.as_deref();

@@ -17,16 +17,20 @@ mod prompts;
 mod sealed;
 
 pub use prompts::PromptError;
+#[cfg(feature = "schema")]
+pub use prompts::PromptLine;
 pub use sealed::SealedPlan;
 
 /// What will be tested. Every field is part of what is sealed.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Plan {
     /// `watermark.plan`.
     #[serde(rename = "type")]
     pub kind: PlanType,
     /// [`PLAN_SCHEMA`].
+    #[cfg_attr(feature = "schema", schemars(extend("const" = PLAN_SCHEMA)))]
     pub schema: u32,
     /// A name for people: case, suspect, matter.
     pub id: String,
@@ -72,6 +76,7 @@ pub const PLAN_SCHEMA: u32 = 1;
 
 /// The value of a plan's `type`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub enum PlanType {
     /// A plan.
     #[default]
@@ -81,6 +86,7 @@ pub enum PlanType {
 
 /// The key of a plan, by its public names.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct PlannedKey {
     /// Id of the slot's key, 16 hexadecimal digits.
@@ -103,6 +109,7 @@ impl PlannedKey {
 
 /// How often the result may be looked at.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum Looks {
     /// Once, when everything is collected: p-values.
@@ -114,6 +121,7 @@ pub enum Looks {
 
 /// A model known to be innocent, tested beside the suspect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum Control {
     /// By its answers.
@@ -124,6 +132,7 @@ pub enum Control {
 
 /// The prompts, by the digest of their file.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Prompts {
     /// A name for people, such as the file's.
@@ -136,6 +145,7 @@ pub struct Prompts {
 
 /// Which interface is asked.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum Api {
     /// Chat completions.
@@ -147,6 +157,7 @@ pub enum Api {
 
 /// Parameters of every request.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Request {
     /// The interface.
@@ -165,6 +176,7 @@ pub struct Request {
 
 /// How much is collected at most.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Budget {
     /// Answers.
@@ -175,6 +187,7 @@ pub struct Budget {
 
 /// What the plan was expected to find: the assumption and what follows from it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Forecast {
     /// Assumed mean excess of a cell's score over chance, in the score's natural units.

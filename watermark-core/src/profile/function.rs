@@ -11,6 +11,7 @@ use crate::scheme::compat::textseal;
 
 /// A keyed function.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum Function {
     /// Our own: SPEC.md.
@@ -95,6 +96,7 @@ impl fmt::Display for Function {
 
 /// Parameters that only some functions have; a field that the profile's function does not have is an error.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct EngineParameters {
     /// Number V of tokens that lists are drawn from: `hf-kgw` and green lists of `three-bricks`. It is the number

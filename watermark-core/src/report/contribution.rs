@@ -16,6 +16,7 @@ use crate::window::Exhibit;
 
 /// One part: the answers to a prompt, or those of a domain.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Contribution {
     /// What the part is called.
@@ -25,6 +26,7 @@ pub struct Contribution {
     /// Cells that are met here first.
     pub cells: u64,
     /// Sum of their scores, in lattice units of the null law. Those of all parts add up to the test's own.
+    #[cfg_attr(feature = "schema", schemars(with = "crate::schema::IntegerText"))]
     #[serde(
         serialize_with = "crate::detect::as_string",
         deserialize_with = "crate::detect::from_string"

@@ -29,9 +29,11 @@ pub const REPORT_SCHEMA: &str = "watermark.report/1";
 
 /// `report.json`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct ReportFile {
     /// [`REPORT_SCHEMA`].
+    #[cfg_attr(feature = "schema", schemars(extend("const" = REPORT_SCHEMA)))]
     pub schema: String,
     /// The program that wrote the file.
     pub tool: Tool,
@@ -56,6 +58,7 @@ pub struct ReportFile {
 
 /// The options that numbers and verdict depend on, defaults included.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Configuration {
     /// When a result counts as a rejection.
@@ -72,6 +75,7 @@ pub struct Configuration {
 
 /// What was read.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Materials {
     /// The files, by what they are.
@@ -84,6 +88,7 @@ pub struct Materials {
 
 /// One file.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Material {
     /// What it was given as: `suspect`, `control`, `logs` and so on.
@@ -97,6 +102,7 @@ pub struct Material {
 
 /// A file's bytes.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Content {
     /// Their number.
@@ -107,6 +113,7 @@ pub struct Content {
 
 /// When things came about. Times are those that the records state, RFC 3339.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Custody {
     /// Collections that the answers come from.
@@ -117,6 +124,7 @@ pub struct Custody {
 
 /// The record of a collection.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Collection {
     /// The file of answers.
@@ -138,6 +146,7 @@ pub struct Collection {
 
 /// p of growing parts of the texts: a figure, and no test.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Series {
     /// The suspect's text in its order, with the band of the decoys.
@@ -148,6 +157,7 @@ pub struct Series {
 
 /// What parts add to the plain test of the suspect's text.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Contributions {
     /// By prompt.
@@ -160,6 +170,7 @@ pub struct Contributions {
 
 /// The calibration model's estimates.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Dose {
     /// Effects of students of known training.

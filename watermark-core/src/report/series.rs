@@ -16,6 +16,7 @@ use crate::window::Exhibit;
 
 /// p of growing parts of a text.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Point {
     /// Distinct cells so far.

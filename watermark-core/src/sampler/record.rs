@@ -6,6 +6,7 @@ use super::SkipReason;
 
 /// The `type` of a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub enum RecordKind {
     /// One sequence.
     #[serde(rename = "watermark.session")]
@@ -14,12 +15,14 @@ pub enum RecordKind {
 
 /// One sequence as written: ids, slot and skips. No text and no key.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct SessionRecord {
     /// Says what this object is.
     #[serde(rename = "type")]
     pub kind: RecordKind,
     /// Version of this form.
+    #[cfg_attr(feature = "schema", schemars(extend("const" = 1)))]
     pub schema: u32,
     /// The profile's id.
     pub profile: String,
@@ -41,6 +44,7 @@ pub struct SessionRecord {
 
 /// A run of positions that were sampled ordinarily for one reason.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Skip {
     /// First position.

@@ -6,6 +6,7 @@ use super::Outcome;
 
 /// Why a position is left to ordinary sampling.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum SkipReason {
     /// Marking is switched off for this sequence.
@@ -62,6 +63,7 @@ impl SkipReason {
 ///
 /// The counts of several sequences add up ([`merge`](Self::merge)); an engine that rolls back counts at the end.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub struct SkipCounts {
     /// Chosen by the mark.

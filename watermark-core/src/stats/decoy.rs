@@ -16,6 +16,7 @@ pub fn rank_p(real: f64, decoys: &[f64]) -> LnP {
 
 /// Result of a Kolmogorov-Smirnov test against the uniform law on [0, 1].
 #[derive(Clone, Copy, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Ks {
     /// Largest distance between the empirical and the uniform distribution function.

@@ -8,7 +8,8 @@ use crate::fixed::SCORE_BITS;
 
 /// The law of a sum of scores over n distinct cells when text and key are independent.
 #[derive(Clone, Copy, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
-#[serde(rename_all = "snake_case", tag = "law")]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "snake_case", tag = "law", deny_unknown_fields)]
 pub enum Null {
     /// `Binomial(n * trials, numerator / 2^bits)`: a cell is so many coins.
     Binomial {

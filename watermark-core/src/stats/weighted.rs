@@ -24,6 +24,7 @@ use super::tail::{ln_1m_exp, ln_gamma_sf};
 
 /// How the p-value of a weighted sum was computed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum TailMethod {
     /// The exact tail of the law: for gamma scores, of the ideal law that bounds the rounded scores; for

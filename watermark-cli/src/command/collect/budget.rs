@@ -1,5 +1,6 @@
 //! Caps that are kept before anything is sent: what is on its way counts as the most it can become.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::error::CollectError;
@@ -16,9 +17,9 @@ pub(super) struct Worst {
 }
 
 /// What was used so far.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
-pub(super) struct Spent {
+pub(crate) struct Spent {
     /// Requests sent, repeated attempts included.
     pub(super) requests: u64,
     /// Answers.
@@ -58,9 +59,9 @@ impl Spent {
 }
 
 /// The caps. Those of a sealed plan are `answers` and `output_tokens`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-pub(super) struct Caps {
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default, deny_unknown_fields)]
+pub(crate) struct Caps {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) requests: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]

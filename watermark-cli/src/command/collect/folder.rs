@@ -6,6 +6,7 @@ use std::io::{Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use watermark_core::profile::{Profile, Vocabulary};
@@ -19,12 +20,14 @@ use crate::cli::Api;
 use crate::error::CliError;
 
 /// What a collection is. Written once; the transcript's chain begins with its digest.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub(super) struct Collection {
+pub(crate) struct Collection {
     /// `watermark.collection`.
     #[serde(rename = "type")]
+    #[schemars(extend("const" = KIND))]
     pub(super) kind: String,
+    #[schemars(extend("const" = 1))]
     pub(super) schema: u32,
     /// Name and version of the tool that made it.
     pub(super) tool: String,
@@ -65,9 +68,10 @@ impl Collection {
     }
 }
 
-#[derive(Clone, Debug, Serialize, Deserialize)]
+/// Where the prompts come from.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub(super) struct PromptsInfo {
+pub(crate) struct PromptsInfo {
     /// A packaged set or a file's name.
     pub(super) source: String,
     /// SHA-256 of the set or file as it was given.
@@ -79,17 +83,19 @@ pub(super) struct PromptsInfo {
     pub(super) sha256: String,
 }
 
-#[derive(Clone, Debug, Serialize, Deserialize)]
+/// The sealed plan that a collection follows.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub(super) struct PlanInfo {
+pub(crate) struct PlanInfo {
     pub(super) id: String,
     pub(super) digest: String,
     pub(super) sealed_at: String,
 }
 
-#[derive(Clone, Debug, Serialize, Deserialize)]
+/// The any-time test that runs beside.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub(super) struct UntilInfo {
+pub(crate) struct UntilInfo {
     pub(super) alpha: f64,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) planned_cells: Option<u64>,
@@ -98,9 +104,10 @@ pub(super) struct UntilInfo {
     pub(super) vocabulary: Vocabulary,
 }
 
-#[derive(Clone, Debug, Serialize, Deserialize)]
+/// A file that was imported.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub(super) struct ImportInfo {
+pub(crate) struct ImportInfo {
     pub(super) file: String,
     pub(super) sha256: String,
     pub(super) lines: u64,
@@ -110,9 +117,9 @@ pub(super) const KIND: &str = "watermark.collection";
 pub(super) const TOOL: &str = concat!("watermark ", env!("CARGO_PKG_VERSION"));
 
 /// A line of `events.log`. Not evidence: it tells requests that were never answered, and what ran when.
-#[derive(Debug, Serialize, Deserialize)]
-#[serde(tag = "event", rename_all = "lowercase")]
-pub(super) enum Event {
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(tag = "event", rename_all = "lowercase", deny_unknown_fields)]
+pub(crate) enum Event {
     Run {
         at: String,
         tool: String,
@@ -157,9 +164,9 @@ pub(super) struct Book {
 }
 
 /// Answers that say the same.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
-pub(super) struct Repeats {
+pub(crate) struct Repeats {
     /// Answers that another one to the same prompt equals.
     pub(super) same_prompt: u64,
     /// Answers that one to another prompt equals.
@@ -476,17 +483,7 @@ impl Folder {
     ) -> Result<(), CliError> {
         std::fs::create_dir_all(dir).map_err(CliError::io(dir))?;
         let _lock = lock(dir)?;
-        if path(dir, COLLECTION).exists() {
-            return Err(CollectError::Exists(dir.to_owned()).into());
-        }
-        if path(dir, TRANSCRIPT).exists() {
-            return Err(CollectError::Content {
-                path: path(dir, TRANSCRIPT),
-                message: "a transcript without its collection.json; choose another directory"
-                    .to_owned(),
-            }
-            .into());
-        }
+        Self::check_new(dir)?;
         let files = [
             (PROMPTS, Some(prompts)),
             (TRANSCRIPT, transcript),
@@ -497,6 +494,21 @@ impl Folder {
                 crate::render::write_file(&path(dir, name), bytes)?;
                 sync(dir)?;
             }
+        }
+        Ok(())
+    }
+
+    /// Whether a collection can begin here.
+    pub(super) fn check_new(dir: &Path) -> Result<(), CollectError> {
+        if path(dir, COLLECTION).exists() {
+            return Err(CollectError::Exists(dir.to_owned()));
+        }
+        if path(dir, TRANSCRIPT).exists() {
+            return Err(CollectError::Content {
+                path: path(dir, TRANSCRIPT),
+                message: "a transcript without its collection.json; choose another directory"
+                    .to_owned(),
+            });
         }
         Ok(())
     }

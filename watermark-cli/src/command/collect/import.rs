@@ -7,7 +7,6 @@ use std::collections::BTreeMap;
 use std::process::ExitCode;
 use std::time::SystemTime;
 
-use serde::Deserialize as _;
 use serde_json::{Map, Value, json};
 
 use super::budget::Caps;
@@ -132,7 +131,14 @@ fn record(mut line: Map<String, Value>, raw: &str, source: String, now: &str) ->
         .get("response")
         .and_then(|response| response.pointer("/body/usage"))
         .or_else(|| line.get("usage"));
-    let usage = usage.and_then(|usage| Usage::deserialize(usage).ok());
+    // Servers say more in it than this.
+    let usage = usage.and_then(|usage| {
+        let count = |field: &str| usage.get(field).and_then(Value::as_u64);
+        Some(Usage {
+            prompt_tokens: count("prompt_tokens")?,
+            completion_tokens: count("completion_tokens")?,
+        })
+    });
     let custody = Custody {
         seq: 0,
         origin: Origin::Imported,

@@ -38,6 +38,10 @@ impl Planned {
         Ok(planned)
     }
 
+    pub(super) fn sealed(&self) -> &SealedPlan {
+        &self.sealed
+    }
+
     fn plan(&self) -> &Plan {
         self.sealed.plan()
     }

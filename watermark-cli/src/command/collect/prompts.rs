@@ -3,6 +3,8 @@
 use std::collections::HashSet;
 use std::path::Path;
 
+use schemars::JsonSchema;
+use serde::Serialize;
 use serde_json::{Map, Value, json};
 
 use super::budget::Worst;
@@ -247,10 +249,27 @@ pub(super) fn requests(
             if !seen.insert(id.clone()) {
                 return Err(error(0, format!("the id `{id}` stands twice")));
             }
-            requests.push(json!({"custom_id": id, "method": "POST", "url": url, "body": body}));
+            requests.push(json!(RequestLine {
+                custom_id: id,
+                method: "POST",
+                url,
+                body,
+            }));
         }
     }
     Ok(requests)
+}
+
+/// A line of a collection's `prompts.jsonl`, in the form of a batch's input.
+#[derive(Serialize, JsonSchema)]
+pub(crate) struct RequestLine {
+    custom_id: String,
+    #[schemars(extend("const" = "POST"))]
+    method: &'static str,
+    /// Path of the form that is asked.
+    url: &'static str,
+    /// Exactly what is sent.
+    body: Map<String, Value>,
 }
 
 /// A line of JSON, with the prompt's name where it has one.

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::SystemTime;
 
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::bar::duration;
@@ -18,11 +19,13 @@ use crate::render::print_json;
 const RECENT: usize = 100;
 
 /// A collection in numbers.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
-pub(super) struct Status {
+pub(crate) struct Status {
     #[serde(rename = "type")]
+    #[schemars(extend("const" = "watermark.collection-status"))]
     kind: &'static str,
+    #[schemars(extend("const" = 1))]
     schema: u32,
     dir: PathBuf,
     origin: Origin,
@@ -62,7 +65,8 @@ fn is_zero(value: &u64) -> bool {
     *value == 0
 }
 
-#[derive(Debug, Serialize)]
+/// The chain of the transcript.
+#[derive(Debug, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 struct ChainInfo {
     /// A broken one has no status but an error.

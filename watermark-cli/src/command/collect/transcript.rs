@@ -10,6 +10,8 @@ use std::io::{BufRead, BufReader, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 use base64::Engine as _;
+use schemars::JsonSchema;
+use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
@@ -24,28 +26,66 @@ pub(crate) fn sha256(bytes: &[u8]) -> String {
     watermark_core::hex(&Sha256::digest(bytes))
 }
 
-/// One response.
-#[derive(Debug, Serialize, Deserialize)]
-pub(crate) struct Record {
+/// One response, in the form of a line of a batch's output.
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Record<Body = Value, Own = Custody> {
     pub(crate) custom_id: String,
-    pub(crate) response: Option<Response>,
+    pub(crate) response: Option<Response<Body>>,
     pub(crate) error: Option<Failure>,
-    pub(crate) x_wmk: Custody,
+    pub(crate) x_wmk: Own,
+}
+
+/// The schema of a line of a transcript: a [`Record`] of the tool's own, or a line of others, which keeps its fields and
+/// has custody besides.
+#[cfg(test)]
+pub(crate) struct Line;
+
+#[cfg(test)]
+impl JsonSchema for Line {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "TranscriptLine".into()
+    }
+
+    fn json_schema(generator: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        let custody = generator.subschema_for::<Custody>();
+        schemars::json_schema!({
+            "description": "One line of a collection's `transcript.jsonl`: a response that the tool received itself, or a line of others, which keeps its own fields",
+            "anyOf": [
+                generator.subschema_for::<Record>(),
+                {
+                    "type": "object",
+                    "properties": {
+                        "x_wmk": {
+                            "allOf": [custody, {
+                                "properties": {"origin": {"const": "imported"}},
+                                "additionalProperties": true,
+                            }],
+                        },
+                    },
+                    "required": ["x_wmk"],
+                    "additionalProperties": true,
+                },
+            ],
+        })
+    }
 }
 
 /// What came back, as JSON.
-#[derive(Debug, Serialize, Deserialize)]
-pub(crate) struct Response {
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Response<Body = Value> {
     pub(crate) status_code: u16,
     /// The server's name for the request.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) request_id: Option<String>,
     /// `null` where the bytes are no JSON.
-    pub(crate) body: Value,
+    pub(crate) body: Body,
 }
 
 /// Why this is no answer.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
 pub(crate) struct Failure {
     pub(crate) code: String,
     pub(crate) message: String,
@@ -55,7 +95,7 @@ pub(crate) struct Failure {
 }
 
 /// Where a line comes from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Origin {
     /// The tool itself received it.
@@ -65,7 +105,7 @@ pub(crate) enum Origin {
 }
 
 /// What a response is to the collection.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Outcome {
     /// An answer: never asked again.
@@ -77,11 +117,14 @@ pub(crate) enum Outcome {
 }
 
 /// Bytes: as text where they are UTF-8.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(untagged)]
 pub(crate) enum Raw {
     Text(String),
-    Bytes { base64: String },
+    /// Standard base64 of bytes that are not.
+    Bytes {
+        base64: String,
+    },
 }
 
 impl Raw {
@@ -105,14 +148,16 @@ impl Raw {
 }
 
 /// Tokens as the server counted them.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
 pub(crate) struct Usage {
     pub(crate) prompt_tokens: u64,
     pub(crate) completion_tokens: u64,
 }
 
 /// The custody of one line.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
 pub(crate) struct Custody {
     pub(crate) seq: u64,
     pub(crate) origin: Origin,
@@ -185,6 +230,10 @@ impl Chain {
         })?;
         let custody =
             Custody::deserialize(custody).map_err(|error| broken(format!("`{FIELD}`: {error}")))?;
+        if custody.origin == Origin::Observed {
+            Record::<IgnoredAny, IgnoredAny>::deserialize(&value)
+                .map_err(|error| broken(error.to_string()))?;
+        }
         if custody.seq != self.seq {
             return Err(broken(format!(
                 "`seq` is {}, where {} comes next: lines were taken out, put in or exchanged",

@@ -51,6 +51,10 @@ impl Opened {
         Ok(Self { mark, tokenizer })
     }
 
+    pub(super) fn mark(&self) -> &Mark {
+        &self.mark
+    }
+
     pub(super) fn info(&self, alpha: f64, planned_cells: Option<u64>) -> UntilInfo {
         UntilInfo {
             alpha,

@@ -1,5 +1,6 @@
 //! `detect --windows`: marked passages of one input.
 
+use schemars::JsonSchema;
 use serde::Serialize;
 use watermark_core::profile::Mark;
 use watermark_core::scan::{DependentCells, Passage, Scan, Sequence};
@@ -11,7 +12,7 @@ use watermark_core::verdict::{Policy, Verdict};
 use crate::input::Item;
 
 /// A scan, with the places of its passages in the text.
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Scanned {
     pub(crate) cells: u64,
@@ -27,7 +28,7 @@ pub(crate) struct Scanned {
 }
 
 /// Place of the key among keys that nobody used.
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Rank {
     pub(crate) rank: usize,
@@ -37,8 +38,9 @@ pub(crate) struct Rank {
 }
 
 /// A passage with its text.
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
+#[schemars(rename = "PassageInText")]
 pub(crate) struct Found {
     #[serde(flatten)]
     pub(crate) passage: Passage,

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::path::{Path, PathBuf};
 
+use schemars::JsonSchema;
 use serde::Serialize;
 use watermark_core::distill::DistillError;
 use watermark_core::effect::written_excess;
@@ -11,7 +12,7 @@ use watermark_core::profile::Mark;
 use watermark_core::reading::{Reading, ReadingResult};
 use watermark_core::regime::ExactWindows;
 use watermark_core::warning::Warning;
-use watermark_core::window::Exhibit;
+use watermark_core::window::{Counts as WindowCounts, Exhibit};
 
 use super::asked::Given;
 use super::open;
@@ -53,17 +54,17 @@ pub(super) struct Written {
 }
 
 /// How much was read.
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
 #[serde(untagged)]
-pub(super) enum Read {
+pub(crate) enum Read {
     Answers(Counts),
     Distributions(LogProbCounts),
 }
 
 /// Texts with distributions.
-#[derive(Clone, Copy, Default, Serialize)]
+#[derive(Clone, Copy, Default, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
-pub(super) struct LogProbCounts {
+pub(crate) struct LogProbCounts {
     /// Texts.
     pub(super) texts: u64,
     /// Positions with a distribution.
@@ -95,36 +96,21 @@ impl LogProbCounts {
 impl Evidence {
     /// Reads what the arguments name.
     pub(super) fn read(arguments: &Distill, context: &Context) -> Result<Self, CliError> {
-        let mut files = Files {
-            arguments,
-            context,
-            counts: BTreeMap::new(),
-        };
         let mark = &context.mark;
-        let suspect = files.answers("suspect", &arguments.suspect)?;
-        let control = files.answers("control", &arguments.control)?;
-        let corpus = files.answers("corpus", &arguments.corpus)?;
-        let reference = match &arguments.reference {
-            None => None,
-            Some(path) => {
-                let items = suspect.as_ref().map_or(&[][..], |inputs| &inputs.items);
-                let aligned = files.aligned("reference", path, items, |mismatch| {
-                    DistillError::Reference(mismatch).into()
-                })?;
-                Some(aligned.into_iter().map(|aligned| aligned.text).collect())
-            }
-        };
-        let logs = files.answers("logs", &arguments.logs.logs)?;
-        let reading = match (&arguments.logs.reading, &logs, arguments.logs.reading_top) {
-            (Some(path), Some(logs), Some(top)) => {
-                let aligned = files.aligned("reading", path, &logs.items, CliError::Reading)?;
-                files.complete("reading", path)?;
-                Some(read_logs(mark, aligned, top)?)
-            }
-            _ => None,
-        };
+        let Parsed {
+            mut counts,
+            suspect,
+            control,
+            corpus,
+            reference,
+            logs,
+            reading,
+        } = Parsed::of(arguments, context)?;
+        let reading = reading
+            .map(|(aligned, top)| read_logs(mark, aligned, top))
+            .transpose()?;
         let open = open::read(&arguments.open, context, arguments.threads)?;
-        files.counts.extend(open.counts);
+        counts.extend(open.counts);
         let warnings = suspect.as_ref().map_or_else(Vec::new, |inputs| {
             let log_counts = logs.as_ref().map(|logs| logs.counts);
             warnings(mark, inputs, log_counts)
@@ -150,7 +136,7 @@ impl Evidence {
             logs: logs.map(|logs| written(mark, &logs.items)),
             reading,
             warnings,
-            counts: files.counts,
+            counts,
         })
     }
 
@@ -167,6 +153,72 @@ impl Evidence {
     /// Whether records name domains.
     pub(super) fn has_domains(&self) -> bool {
         !self.domains.is_empty()
+    }
+}
+
+/// Files as they are read, before anything is made of them.
+pub(super) struct Parsed {
+    counts: BTreeMap<&'static str, Read>,
+    suspect: Option<Inputs>,
+    control: Option<Inputs>,
+    corpus: Option<Inputs>,
+    reference: Option<Vec<ScoredText>>,
+    logs: Option<Inputs>,
+    reading: Option<(Vec<Aligned>, usize)>,
+}
+
+impl Parsed {
+    /// Reads all but the neutral text.
+    pub(super) fn of(arguments: &Distill, context: &Context) -> Result<Self, CliError> {
+        let mut files = Files {
+            arguments,
+            context,
+            counts: BTreeMap::new(),
+        };
+        let suspect = files.answers("suspect", &arguments.suspect)?;
+        let control = files.answers("control", &arguments.control)?;
+        let corpus = files.answers("corpus", &arguments.corpus)?;
+        let reference = match &arguments.reference {
+            None => None,
+            Some(path) => {
+                let items = suspect.as_ref().map_or(&[][..], |inputs| &inputs.items);
+                let aligned = files.aligned("reference", path, items, |mismatch| {
+                    DistillError::Reference(mismatch).into()
+                })?;
+                Some(aligned.into_iter().map(|aligned| aligned.text).collect())
+            }
+        };
+        let logs = files.answers("logs", &arguments.logs.logs)?;
+        let reading = match (&arguments.logs.reading, &logs, arguments.logs.reading_top) {
+            (Some(path), Some(logs), Some(top)) => {
+                let aligned = files.aligned("reading", path, &logs.items, CliError::Reading)?;
+                files.complete("reading", path)?;
+                Some((aligned, top))
+            }
+            _ => None,
+        };
+        Ok(Self {
+            counts: files.counts,
+            suspect,
+            control,
+            corpus,
+            reference,
+            logs,
+            reading,
+        })
+    }
+
+    /// How much of the suspect there is, and its cells.
+    pub(super) fn suspect(
+        &self,
+        arguments: &Distill,
+        context: &Context,
+    ) -> Result<Option<(Given, WindowCounts)>, CliError> {
+        let Some(inputs) = &self.suspect else {
+            return Ok(None);
+        };
+        let cells = *exhibit(&context.mark, &inputs.items).counts();
+        Ok(Some((given(arguments, context, inputs)?, cells)))
     }
 }
 

@@ -91,15 +91,15 @@ pub(super) fn build(
     })
 }
 
-/// Every file that was read, with its digest.
-fn materials(arguments: &Distill) -> Result<Vec<Material>, CliError> {
+/// Every file that is named, by what it is given as.
+pub(super) fn given(arguments: &Distill) -> Vec<(&'static str, Vec<PathBuf>)> {
     let one = |path: &Option<PathBuf>| path.iter().cloned().collect::<Vec<_>>();
     let profile = PathBuf::from(&arguments.mark.profile);
     let profile = Profile::built_in(&arguments.mark.profile)
         .is_none()
         .then_some(profile);
     let open = &arguments.open;
-    let given = [
+    vec![
         ("suspect", arguments.suspect.clone()),
         ("requests", arguments.form.requests.clone()),
         ("control", arguments.control.clone()),
@@ -116,9 +116,14 @@ fn materials(arguments: &Distill) -> Result<Vec<Material>, CliError> {
         ("plan", one(&arguments.sealed.plan)),
         ("prompts", one(&arguments.sealed.prompts)),
         ("commitment", one(&arguments.sealed.commitment)),
-    ];
+        ("profile", one(&profile)),
+    ]
+}
+
+/// Every file that was read, with its digest.
+fn materials(arguments: &Distill) -> Result<Vec<Material>, CliError> {
     let mut materials = Vec::new();
-    for (role, paths) in given.into_iter().chain([("profile", one(&profile))]) {
+    for (role, paths) in given(arguments) {
         for path in all_files(&paths)? {
             materials.push(Material {
                 role: role.to_owned(),

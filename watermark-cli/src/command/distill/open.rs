@@ -1,7 +1,7 @@
 //! Distributions along neutral text: from files, or from models that are read here.
 
 use std::num::NonZeroUsize;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use watermark_core::openweights::ScoredText;
 use watermark_core::text::{HfTokenizer, Tokenizer};
@@ -27,6 +27,69 @@ pub(super) struct Models {
     pub(super) counts: Vec<(&'static str, Read)>,
 }
 
+/// Distributions that stand in files, with the texts that models are to read.
+struct Listed<'a> {
+    /// Suspect, references, control; `None` where a model has to read.
+    read: Vec<(&'a Path, Option<FromFile>)>,
+    neutral: Vec<Vec<u32>>,
+}
+
+type FromFile = (Vec<ScoredText>, LogProbCounts);
+
+fn listed<'a>(
+    arguments: &'a OpenArgs,
+    suspect: &'a Path,
+    context: &Context,
+) -> Result<Listed<'a>, CliError> {
+    let paths: Vec<&Path> = [suspect]
+        .into_iter()
+        .chain(arguments.open_reference.iter().map(PathBuf::as_path))
+        .chain(arguments.open_control.as_deref())
+        .collect();
+    if let (Some(neutral), true) = (&arguments.neutral, !paths.iter().any(|path| is_model(path))) {
+        return Err(CliError::Usage(format!(
+            "--neutral {}: it is what models read here, and no .gguf file was given",
+            neutral.display()
+        )));
+    }
+    let mut read = Vec::new();
+    for path in paths {
+        let found = match is_model(path) {
+            true => None,
+            false => {
+                let found = log_probs(path, context)?;
+                let counts = LogProbCounts::of(&found);
+                let texts: Vec<ScoredText> =
+                    found.texts.into_iter().map(|(_, text)| text).collect();
+                Some((texts, counts))
+            }
+        };
+        read.push((path, found));
+    }
+    let in_files = read.iter().find_map(|(_, found)| found.as_ref());
+    let neutral = neutral(arguments, context, in_files.map(|(texts, _)| &texts[..]))?;
+    Ok(Listed { read, neutral })
+}
+
+fn is_model(path: &Path) -> bool {
+    path.extension()
+        .is_some_and(|extension| extension == "gguf")
+}
+
+/// Checks what can be without a model that reads.
+pub(super) fn check(arguments: &OpenArgs, context: &Context) -> Result<(), CliError> {
+    let Some(suspect) = &arguments.open_suspect else {
+        return Ok(());
+    };
+    let listed = listed(arguments, suspect, context)?;
+    let mut models = listed.read.iter().filter(|(_, found)| found.is_none());
+    models.try_for_each(|(path, _)| {
+        std::fs::File::open(path)
+            .map(drop)
+            .map_err(CliError::io(*path))
+    })
+}
+
 /// Reads files first: models then read the texts that stand in them.
 pub(super) fn read(
     arguments: &OpenArgs,
@@ -36,41 +99,10 @@ pub(super) fn read(
     let Some(suspect) = &arguments.open_suspect else {
         return Ok(Models::default());
     };
-    let paths: Vec<&Path> = [suspect]
-        .into_iter()
-        .chain(&arguments.open_reference)
-        .chain(&arguments.open_control)
-        .map(std::path::PathBuf::as_path)
-        .collect();
-    let is_model = |path: &Path| {
-        path.extension()
-            .is_some_and(|extension| extension == "gguf")
-    };
-    if let (Some(neutral), true) = (&arguments.neutral, !paths.iter().any(|path| is_model(path))) {
-        return Err(CliError::Usage(format!(
-            "--neutral {}: it is what models read here, and no .gguf file was given",
-            neutral.display()
-        )));
-    }
-    let mut read: Vec<Option<(Vec<ScoredText>, LogProbCounts)>> = Vec::new();
-    for path in &paths {
-        read.push(match is_model(path) {
-            true => None,
-            false => {
-                let found = log_probs(path, context)?;
-                let counts = LogProbCounts::of(&found);
-                Some((
-                    found.texts.into_iter().map(|(_, text)| text).collect(),
-                    counts,
-                ))
-            }
-        });
-    }
-    let in_files = read.iter().flatten().next().map(|(texts, _)| texts);
-    let neutral = neutral(arguments, context, in_files.map(Vec::as_slice))?;
+    let Listed { read, neutral } = listed(arguments, suspect, context)?;
     let mut texts = Vec::new();
     let mut counts = Vec::new();
-    for (path, read) in paths.iter().zip(read) {
+    for (path, read) in read {
         let (found, count) = match read {
             Some(read) => read,
             None => by_model(path, &neutral, context, threads)?,

@@ -4,17 +4,22 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use watermark_core::anytime::{Advice, Event, Look, Stopping, Watch};
+use watermark_core::detect::TestId;
 use watermark_core::profile::Vocabulary;
 use watermark_core::report::{EXPLORATORY, KeyInfo};
 use watermark_core::verdict::Verdict;
 use watermark_core::warning::Warning;
 
 use super::asked::Asked;
+use super::dry_head;
 use super::evidence::given;
 use crate::cli::{Distill, Format};
+use crate::command::detect::exhibit;
+use crate::command::said::WatchSaid;
 use crate::error::CliError;
 use crate::input::{Item, read_all, read_text};
 use crate::render::{headline, print_json, write_file};
+use crate::schema::Version;
 
 pub(super) fn run(arguments: &Distill, path: &Path, asked: &Asked) -> Result<ExitCode, CliError> {
     let policy = &asked.policy;
@@ -46,6 +51,14 @@ pub(super) fn run(arguments: &Distill, path: &Path, asked: &Asked) -> Result<Exi
         path: path.to_owned(),
         answer,
     })?;
+    if arguments.dry.dry_run {
+        dry_head(arguments, asked, &context)
+            .text(inputs.counts.answers, exhibit(mark, &inputs.items).counts())
+            .test(Some(vec![TestId::ClosedCells]), policy, 0)
+            .writes("state", [path])
+            .print(arguments.format);
+        return Ok(ExitCode::SUCCESS);
+    }
     let look = watch.look(&Stopping {
         alpha: policy.alpha,
         planned: arguments.watch.planned_cells,
@@ -95,13 +108,22 @@ pub(super) fn run(arguments: &Distill, path: &Path, asked: &Asked) -> Result<Exi
                 println!("  warning    {}: {}", warning.meaning(), warning.remedy());
             }
         }
-        Format::Json | Format::Jsonl => print_json(&serde_json::json!({
-            "type": "watermark.watch", "schema": 1, "verdict": verdict, "policy": policy,
-            "plan": heading, "sealedPlan": plan, "commitment": commitment, "profile": mark.profile(),
-            "key": KeyInfo::of(mark), "read": counts, "newAnswers": taken, "looks": state.looks,
-            "plannedCells": arguments.watch.planned_cells, "look": look,
-            "warnings": warnings,
-        })),
+        Format::Json | Format::Jsonl => print_json(&WatchSaid {
+            schema: Version,
+            verdict,
+            policy,
+            plan: heading,
+            sealed_plan: plan,
+            commitment,
+            profile: mark.profile(),
+            key: KeyInfo::of(mark),
+            read: counts,
+            new_answers: taken,
+            looks: state.looks,
+            planned_cells: arguments.watch.planned_cells,
+            look,
+            warnings: &warnings,
+        }),
     }
     Ok(arguments.policy.exit(verdict))
 }

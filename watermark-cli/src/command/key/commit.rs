@@ -8,14 +8,26 @@ use watermark_core::key::{Epoch, MasterKey};
 use watermark_core::profile::Vocabulary;
 
 use super::master;
-use crate::cli::{Commit, RecipeArgs};
+use crate::cli::{Commit, Format, RecipeArgs};
+use crate::command::said::CommitmentMade;
+use crate::dry::DryRun;
 use crate::error::CliError;
-use crate::render::{print_json, write_new_file};
+use crate::render::{check_new_file, print_json, write_new_file};
+use crate::schema::Version;
 
 pub(super) fn run(arguments: &Commit) -> Result<(), CliError> {
     let epoch = Epoch::new(&arguments.epoch)?;
     let params = recipe(&arguments.recipe)?;
     let master = master(&arguments.source, "a commitment")?;
+    if arguments.dry.dry_run {
+        check_new_file(&arguments.out)?;
+        recipe_files(DryRun::of("key commit"), &arguments.recipe)
+            .key_source(&arguments.source)
+            .master(&master)
+            .writes("commitment", [&arguments.out])
+            .print(Format::Json);
+        return Ok(());
+    }
     let commitment = commit(&master, &epoch, params, &arguments.out)?;
     print_json(&said(&commitment, &arguments.out));
     eprintln!(
@@ -38,12 +50,24 @@ pub(super) fn commit(
 }
 
 /// What is said of a commitment that was made.
-pub(super) fn said(commitment: &Commitment, out: &Path) -> serde_json::Value {
-    serde_json::json!({
-        "type": "watermark.commitment-made", "schema": 1, "file": out,
-        "keyId": commitment.key_id(), "epoch": commitment.epoch().as_str(),
-        "root": commitment.root(), "digest": commitment.digest(), "created": commitment.created(),
-    })
+pub(super) fn said(commitment: &Commitment, out: &Path) -> CommitmentMade {
+    CommitmentMade {
+        schema: Version,
+        file: out.to_owned(),
+        key_id: commitment.key_id().to_owned(),
+        epoch: commitment.epoch().to_string(),
+        root: commitment.root().to_owned(),
+        digest: commitment.digest(),
+        created: commitment.created().to_owned(),
+    }
+}
+
+/// The files of a recipe.
+pub(super) fn recipe_files(dry: DryRun, arguments: &RecipeArgs) -> DryRun {
+    let profile = Path::new(&arguments.profile);
+    let built_in = watermark_core::profile::Profile::built_in(&arguments.profile).is_some();
+    dry.reads("profile", (!built_in).then_some(profile))
+        .reads("tokenizer", &arguments.tokenizer)
 }
 
 pub(super) fn recipe(arguments: &RecipeArgs) -> Result<Params, CliError> {

@@ -6,12 +6,15 @@ use watermark_core::evidence::epochs::{EpochEntry, Epochs};
 use watermark_core::evidence::time::{is_rfc3339, rfc3339};
 use watermark_core::key::Epoch;
 
-use super::commit::{commit, recipe, said};
+use super::commit::{commit, recipe, recipe_files, said};
 use super::open::epochs;
-use super::{master, new_master};
-use crate::cli::Rotate;
+use super::{master, new_key_file, new_master};
+use crate::cli::{Format, Rotate};
+use crate::command::said::Rotation;
+use crate::dry::DryRun;
 use crate::error::CliError;
-use crate::render::{print_json, write_file};
+use crate::render::{check_new_file, print_json, write_file};
+use crate::schema::Version;
 
 pub(super) fn run(arguments: &Rotate) -> Result<(), CliError> {
     let (from, to) = (Epoch::new(&arguments.from)?, Epoch::new(&arguments.to)?);
@@ -23,9 +26,7 @@ pub(super) fn run(arguments: &Rotate) -> Result<(), CliError> {
         )));
     }
     // All that can be refused is, before anything is written.
-    if arguments.out.exists() {
-        return Err(CliError::FileExists(arguments.out.clone()));
-    }
+    check_new_file(&arguments.out)?;
     let params = recipe(&arguments.recipe)?;
     let mut ledger = match arguments.epochs.exists() {
         true => epochs(&arguments.epochs)?,
@@ -59,6 +60,19 @@ pub(super) fn run(arguments: &Rotate) -> Result<(), CliError> {
         trial.key_id = "new".to_owned();
     }
     ledger.clone().rotate(ending.clone(), trial).map_err(wrap)?;
+    if arguments.dry.dry_run {
+        arguments.new_key.as_deref().map_or(Ok(()), new_key_file)?;
+        let known = arguments.epochs.exists().then_some(&arguments.epochs);
+        recipe_files(DryRun::of("key rotate"), &arguments.recipe)
+            .key_source(&arguments.source)
+            .master(&old)
+            .reads("epochs", known)
+            .writes("key", &arguments.new_key)
+            .writes("commitment", [&arguments.out])
+            .writes("epochs", [&arguments.epochs])
+            .print(Format::Json);
+        return Ok(());
+    }
     let new = arguments.new_key.as_deref().map(new_master).transpose()?;
     let key = new.as_ref().unwrap_or(&old);
     let commitment = commit(key, &to, params, &arguments.out)?;
@@ -67,11 +81,14 @@ pub(super) fn run(arguments: &Rotate) -> Result<(), CliError> {
     ledger.rotate(ending, next).map_err(wrap)?;
     write_file(&arguments.epochs, ledger.to_json().as_bytes())?;
 
-    print_json(&serde_json::json!({
-        "type": "watermark.rotation", "schema": 1, "from": from.as_str(), "to": to.as_str(),
-        "epochs": arguments.epochs, "newKey": arguments.new_key,
-        "commitment": said(&commitment, &arguments.out),
-    }));
+    print_json(&Rotation {
+        schema: Version,
+        from: from.to_string(),
+        to: to.to_string(),
+        epochs: arguments.epochs.clone(),
+        new_key: arguments.new_key.clone(),
+        commitment: said(&commitment, &arguments.out),
+    });
     eprintln!(
         "text of {from} and of {to} bears unrelated marks: a suspect trained on both shows each at its own share of the training data, and the tokens needed grow as 1 over that share squared (four times at equal halves). Rotate by quarter or on a leak, not by week"
     );

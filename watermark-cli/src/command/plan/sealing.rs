@@ -9,13 +9,17 @@ use watermark_core::evidence::plan::{
     Api, Budget, Control, Forecast, Looks, PLAN_SCHEMA, Plan, PlanType, PlannedKey, Prompts,
     Request, SealedPlan,
 };
+use watermark_core::key::{Epoch, SlotLabel};
 use watermark_core::profile::{Profile, Vocabulary};
 
 use super::Assumed;
-use crate::cli::{ApiArg, ControlArg, KeyArgs, LooksArg, New};
+use crate::cli::{ApiArg, ControlArg, DryArgs, Format, KeyArgs, LooksArg, New};
 use crate::command::key::commitment;
+use crate::command::said::{PlanSealed, PlanWritten};
+use crate::dry::DryRun;
 use crate::error::CliError;
-use crate::render::{print_json, write_new_file};
+use crate::render::{check_new_file, print_json, write_new_file};
+use crate::schema::Version;
 
 pub(super) fn new(arguments: &New) -> Result<ExitCode, CliError> {
     let (profile, tokenizer, key) = key(arguments)?;
@@ -90,6 +94,32 @@ pub(super) fn new(arguments: &New) -> Result<ExitCode, CliError> {
         path: arguments.out.clone(),
         source,
     })?;
+    if arguments.dry.dry_run {
+        check_new_file(&arguments.out)?;
+        let source = arguments.key.source();
+        let given = arguments.commitment.is_none();
+        let dry = match given {
+            true => DryRun::of("plan new").key_source(&source),
+            false => DryRun::of("plan new"),
+        };
+        let label = SlotLabel {
+            epoch: Epoch::new(&plan.key.epoch)?,
+            index: plan.key.slot,
+        };
+        dry.slot(plan.key.id.clone(), &label)
+            .reads("commitment", &arguments.commitment)
+            .reads("prompts", [&suspect.prompts])
+            .reads("dose-curve", &arguments.forecast.dose_curve)
+            .reads("tokenizer", &arguments.tokenizer)
+            .test(
+                Some(plan.tests.clone()),
+                &plan.policy(),
+                plan.decoys as usize,
+            )
+            .writes("plan", [&arguments.out])
+            .print(Format::Json);
+        return Ok(ExitCode::SUCCESS);
+    }
     write_new_file(&arguments.out, (plan.to_json() + "\n").as_bytes())?;
     if let Some(forecast) = &plan.forecast
         && forecast.tokens > plan.budget.tokens
@@ -99,10 +129,12 @@ pub(super) fn new(arguments: &New) -> Result<ExitCode, CliError> {
             forecast.tokens, plan.budget.tokens
         );
     }
-    print_json(&serde_json::json!({
-        "type": "watermark.plan-written", "schema": 1, "file": arguments.out,
-        "forecast": plan.forecast, "budget": plan.budget,
-    }));
+    print_json(&PlanWritten {
+        schema: Version,
+        file: arguments.out.clone(),
+        forecast: plan.forecast,
+        budget: plan.budget,
+    });
     Ok(ExitCode::SUCCESS)
 }
 
@@ -191,7 +223,7 @@ fn forecast(
     }))
 }
 
-pub(super) fn seal(path: &Path, out: &Path) -> Result<ExitCode, CliError> {
+pub(super) fn seal(path: &Path, out: &Path, dry: DryArgs) -> Result<ExitCode, CliError> {
     let json = crate::input::read_text(path)?;
     let wrap = |source| CliError::Plan {
         path: path.to_owned(),
@@ -199,11 +231,28 @@ pub(super) fn seal(path: &Path, out: &Path) -> Result<ExitCode, CliError> {
     };
     let plan = Plan::from_json(&json).map_err(wrap)?;
     let sealed = SealedPlan::seal(plan, SystemTime::now()).map_err(wrap)?;
+    if dry.dry_run {
+        check_new_file(out)?;
+        let plan = sealed.plan();
+        DryRun::of("plan seal")
+            .reads("plan", [path])
+            .plan(Some(&sealed))
+            .test(
+                Some(plan.tests.clone()),
+                &plan.policy(),
+                plan.decoys as usize,
+            )
+            .writes("sealed-plan", [out])
+            .print(Format::Json);
+        return Ok(ExitCode::SUCCESS);
+    }
     write_new_file(out, sealed.to_json().as_bytes())?;
-    print_json(&serde_json::json!({
-        "type": "watermark.plan-sealed", "schema": 1, "file": out,
-        "digest": sealed.digest(), "sealedAt": sealed.sealed_at(),
-    }));
+    print_json(&PlanSealed {
+        schema: Version,
+        file: out.to_owned(),
+        digest: sealed.digest().to_owned(),
+        sealed_at: sealed.sealed_at().to_owned(),
+    });
     eprintln!(
         "publish the digest, or have a time put on it, before anything is collected: sha256 {}",
         sealed.digest()

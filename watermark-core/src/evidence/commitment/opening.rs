@@ -33,15 +33,15 @@ pub struct Opening {
 /// Why an opening is none, or opens nothing. No variant carries any part of a key.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum OpeningError {
-    /// Not the JSON of an opening. What stands there is not repeated: it may be a key.
-    #[error(
-        "line {line}, column {column}: no opening of this version: a field is missing, unknown or of the wrong form"
-    )]
+    /// Not the JSON of an opening. No value that stands there is repeated: it may be a key.
+    #[error("line {line}, column {column}: no opening of this version: {message}")]
     Json {
         /// Line, from 1; 0 for the whole.
         line: usize,
         /// Column.
         column: usize,
+        /// Which field.
+        message: String,
     },
     /// A value that no opening has.
     #[error("field `{0}` is not that of an opening")]
@@ -69,21 +69,42 @@ impl OpeningError {
     }
 }
 
+/// A slot's key and blinding, with the path from its leaf to the root of a commitment.
 #[derive(Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct Form {
     #[serde(rename = "type")]
+    #[cfg_attr(feature = "schema", schemars(extend("const" = TYPE)))]
     kind: String,
+    #[cfg_attr(feature = "schema", schemars(extend("const" = 1)))]
     schema: u32,
+    /// The epoch's label.
     epoch: String,
+    /// The slot's index.
+    #[cfg_attr(feature = "schema", schemars(range(max = 4095)))]
     slot: u32,
+    /// All slots.
+    #[cfg_attr(feature = "schema", schemars(extend("const" = SLOTS)))]
     slots: u32,
+    /// The public name of the slot's key.
     key_id: String,
+    /// The key itself.
+    #[cfg_attr(feature = "schema", schemars(regex(pattern = "^[0-9a-f]{64}$")))]
     slot_key: String,
+    /// What hides it in `c`.
+    #[cfg_attr(feature = "schema", schemars(regex(pattern = "^[0-9a-f]{64}$")))]
     blinding: String,
+    /// SHA-256 of the recipe that the commitment binds.
+    #[cfg_attr(feature = "schema", schemars(regex(pattern = "^[0-9a-f]{64}$")))]
     params_sha256: String,
+    /// The committed value.
+    #[cfg_attr(feature = "schema", schemars(regex(pattern = "^[0-9a-f]{64}$")))]
     c: String,
+    /// Hashes from the leaf up to the root.
     path: Vec<String>,
+    /// The commitment's root.
+    #[cfg_attr(feature = "schema", schemars(regex(pattern = "^[0-9a-f]{64}$")))]
     root: String,
 }
 
@@ -95,6 +116,24 @@ impl Drop for Form {
 }
 
 const TYPE: &str = "watermark.slot-opening";
+
+#[cfg(feature = "schema")]
+crate::schema::by_form!(Opening, Form, "SlotOpening");
+
+/// A field that is missing or unknown, by its name; of all else nothing. What is too long for a name may be a key
+/// in its place.
+fn shown(error: &serde_json::Error) -> String {
+    let message = error.to_string();
+    let name = message.split('`').nth(1).filter(|name| name.len() <= 32);
+    match name {
+        Some(name) if message.starts_with("missing field ") => format!("no field `{name}`"),
+        Some(name) if message.starts_with("unknown field ") => format!("unknown field `{name}`"),
+        Some(name) if message.starts_with("duplicate field ") => {
+            format!("field `{name}` stands twice")
+        }
+        _ => "a field is of the wrong form".to_owned(),
+    }
+}
 
 impl Opening {
     pub(super) fn new(
@@ -122,6 +161,7 @@ impl Opening {
         let form: Form = serde_json::from_str(json).map_err(|error| OpeningError::Json {
             line: error.line(),
             column: error.column(),
+            message: shown(&error),
         })?;
         let hash = |name, hex: &str| digest_from_hex(hex).ok_or(OpeningError::Field(name));
         if form.kind != TYPE {

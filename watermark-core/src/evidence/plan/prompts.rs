@@ -36,13 +36,26 @@ pub enum PromptError {
     },
 }
 
+/// One prompt: exactly one of `prompt` and `messages`.
 #[derive(Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema), schemars(extend("oneOf" = [{"required": ["prompt"]}, {"required": ["messages"]}])))]
 #[serde(deny_unknown_fields)]
 struct Line {
+    /// A name of its own.
     id: String,
+    /// A text.
     prompt: Option<String>,
+    /// A conversation.
     messages: Option<Vec<Value>>,
 }
+
+/// The schema of a line of a plan's prompts.
+#[cfg(feature = "schema")]
+#[derive(Debug)]
+pub struct PromptLine;
+
+#[cfg(feature = "schema")]
+crate::schema::by_form!(PromptLine, Line, "PlannedPrompt");
 
 impl Prompts {
     /// Reads a file's bytes: every line is a prompt with a name of its own.

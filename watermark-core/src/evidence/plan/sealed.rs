@@ -25,18 +25,30 @@ pub struct SealedPlan {
     sealed_at: String,
 }
 
+/// A plan with the digest of what was sealed.
 #[derive(Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct Form {
     #[serde(rename = "type")]
+    #[cfg_attr(feature = "schema", schemars(extend("const" = TYPE)))]
     kind: String,
+    #[cfg_attr(feature = "schema", schemars(extend("const" = 1)))]
     schema: u32,
+    /// When it was sealed, by the sealer's clock: RFC 3339.
     sealed_at: String,
+    /// SHA-256 of the plan's canonical JSON.
+    #[cfg_attr(feature = "schema", schemars(regex(pattern = "^[0-9a-f]{64}$")))]
     digest: String,
+    /// What was sealed.
+    #[cfg_attr(feature = "schema", schemars(with = "Plan"))]
     plan: Value,
 }
 
 const TYPE: &str = "watermark.sealed-plan";
+
+#[cfg(feature = "schema")]
+crate::schema::by_form!(SealedPlan, Form, "SealedPlan");
 
 /// The field `type` of a JSON object; empty where there is none.
 pub(super) fn type_of(json: &str) -> Result<String, PlanError> {
