@@ -47,12 +47,43 @@ pub struct State {
 /// What a state remembers.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-#[serde(rename_all = "lowercase")]
+#[serde(rename_all = "lowercase", try_from = "EventForm")]
 pub enum Event {
     /// The token ids of a prompt.
     Prompt(Vec<u32>),
     /// The token ids of an answer.
     Answer(Vec<u32>),
+}
+
+/// An event as it is read: an object whose wrong field has a name.
+#[derive(Deserialize)]
+#[cfg_attr(
+    feature = "schema",
+    derive(schemars::JsonSchema),
+    schemars(extend("oneOf" = [{"required": ["prompt"]}, {"required": ["answer"]}]))
+)]
+#[serde(deny_unknown_fields)]
+struct EventForm {
+    /// The token ids of a prompt.
+    #[serde(default)]
+    #[cfg_attr(feature = "schema", schemars(with = "Vec<u32>"))]
+    prompt: Option<Vec<u32>>,
+    /// The token ids of an answer.
+    #[serde(default)]
+    #[cfg_attr(feature = "schema", schemars(with = "Vec<u32>"))]
+    answer: Option<Vec<u32>>,
+}
+
+impl TryFrom<EventForm> for Event {
+    type Error = &'static str;
+
+    fn try_from(form: EventForm) -> Result<Self, Self::Error> {
+        match (form.prompt, form.answer) {
+            (Some(ids), None) => Ok(Self::Prompt(ids)),
+            (None, Some(ids)) => Ok(Self::Answer(ids)),
+            _ => Err("an event of `events` has one of the fields `prompt` and `answer`"),
+        }
+    }
 }
 
 /// Why a state cannot be gone on with.
