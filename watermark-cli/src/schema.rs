@@ -66,6 +66,7 @@ described! {
     "dose-curve": read watermark_core::effect::DoseCurve, "calibration that --dose-curve reads";
     "dry-run": written crate::dry::DryRun, "output of every --dry-run";
     "engine-config": written c::said::EngineConfigSaid, "output of `key engine-config`";
+    "engine-key": read watermark_core::key::EngineKey, "file of another engine's key";
     "epochs": read epochs::Epochs, "file of epochs that `key rotate` keeps";
     "explanation": written c::said::ExplanationSaid<'static>, "line of `explain`";
     "key": written c::said::KeySaid, "output of `key new`, `key slot` and `key inspect`";

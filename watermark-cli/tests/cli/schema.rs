@@ -8,8 +8,9 @@ use watermark_core::effect::DoseCurve;
 use watermark_core::evidence::commitment::{Commitment, Opening};
 use watermark_core::evidence::epochs::Epochs;
 use watermark_core::evidence::plan::{Plan, Prompts, SealedPlan};
+use watermark_core::key::EngineKey;
 use watermark_core::openweights::ScoredText;
-use watermark_core::profile::{BUILT_IN, Profile, Vocabulary};
+use watermark_core::profile::{BUILT_IN, COMPATIBLE, Profile, Vocabulary};
 use watermark_core::report::file::ReportFile;
 use watermark_core::text::HfTokenizer;
 
@@ -20,6 +21,9 @@ use super::distill::{PROMPT, answers, lines, mark, read, records};
 const DOSE: &str =
     r#"{"schema":"watermark.dose-curve/1","source":"students","points":[[0,0],[0.5,0.2],[1,0.4]]}"#;
 const PLAN: &str = "plan new --id case --prompts p.jsonl --model m --samples 3 --decoys 5";
+
+const ENGINE_KEY: &str =
+    r#"{"schema":"watermark.engine-key/1","function":"vllm","key":"7777777777777777777"}"#;
 
 /// Every file of the investigator's path.
 fn bench() -> Bench {
@@ -40,6 +44,9 @@ fn bench() -> Bench {
         .map(|ids| read(&mark, &[&PROMPT, &ids[..]].concat(), 1, true))
         .collect();
     bench.file("scored.jsonl", &lines(&with_prompt));
+    bench.file("engine.key", ENGINE_KEY);
+    let private = std::os::unix::fs::PermissionsExt::from_mode(0o600);
+    std::fs::set_permissions(bench.path("engine.key"), private).unwrap();
     bench.says("key commit --key-file m.key --out c.json");
     bench.says("key open --key-file m.key --commitment c.json --slot 40 --out o.opening --i-know-this-lets-anyone-forge-slot");
     bench.says("key rotate --key-file m.key --from e1 --to e2 --out c2.json");
@@ -76,6 +83,7 @@ fn what_is_printed_and_written_is_of_its_schema() {
         ("report", "report.json"),
         ("dose-curve", "dose.json"),
         ("anytime", "state.json"),
+        ("engine-key", "engine.key"),
     ] {
         conforms(name, &serde_json::from_str(&bench.read(file)).unwrap());
         met.insert(name.to_owned());
@@ -89,8 +97,14 @@ fn what_is_printed_and_written_is_of_its_schema() {
         each_line(&bench, name, file);
         met.insert(name.to_owned());
     }
-    for name in BUILT_IN {
-        let profile = Profile::built_in(name).unwrap().to_json();
+    let built_in = BUILT_IN.iter().chain(&COMPATIBLE).map(|name| {
+        let sized = format!("{name}:4096");
+        Profile::built_in(name)
+            .or_else(|| Profile::built_in(&sized))
+            .unwrap()
+    });
+    for profile in built_in {
+        let profile = profile.to_json();
         conforms("profile", &serde_json::from_str(&profile).unwrap());
         met.insert("profile".to_owned());
     }
@@ -112,6 +126,11 @@ fn what_is_printed_and_written_is_of_its_schema() {
         "key inspect m.key --commitment c.json",
         "key inspect s.key --commitment c.json",
         "key slot --key-file m.key --slot 5 --out s5.key",
+        "key engine-config --key-file m.key --profile sglang-gumbel --out sglang.json",
+        "key engine-config --key-file m.key --profile sglang-gumbel --out dry.json --dry-run",
+        "key inspect engine.key",
+        "detect --key-file engine.key --profile vllm-gumbel --format json first.jsonl",
+        "distill --key-file engine.key --profile vllm-gumbel --decoys 5 --format json --out engine.report.json first.jsonl",
         "key commit --key-file m.key --epoch e7 --profile gumbel-dual-h2 --out c7.json",
         "key open --commitment c.json --verify o.opening --key-out o.key",
         "key open --key-file m.key --commitment c.json --slot 3 --epochs epochs.json --out o3.opening",
@@ -156,6 +175,7 @@ fn what_is_printed_and_written_is_of_its_schema() {
     for (name, file) in [
         ("anytime", "state.json"),
         ("report", "again.json"),
+        ("report", "engine.report.json"),
         ("epochs", "epochs.json"),
         ("plan", "k.json"),
         ("slot-opening", "o3.opening"),
@@ -330,6 +350,13 @@ fn what_a_schema_refuses_its_reader_refuses_by_name() {
             text: DOSE.to_owned(),
             read: &|text| said(DoseCurve::from_json(text)),
             sealed: &[],
+        },
+        Kind {
+            name: "engine-key",
+            text: ENGINE_KEY.to_owned(),
+            read: &|text| said(EngineKey::from_json(text)),
+            // No error repeats any part of a file that holds a key.
+            sealed: &[""],
         },
         Kind {
             name: "anytime",

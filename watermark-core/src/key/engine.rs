@@ -374,6 +374,37 @@ impl EngineKey {
     }
 }
 
+#[cfg(feature = "schema")]
+impl schemars::JsonSchema for EngineKey {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "EngineKey".into()
+    }
+
+    fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        let functions = Function::FOREIGN.map(Function::name);
+        let integer = serde_json::json!({
+            "anyOf": [
+                {"type": "integer"},
+                {"type": "string", "pattern": "^(-?[0-9]+|0x[0-9a-fA-F]+)$"},
+            ],
+        });
+        schemars::json_schema!({
+            "description": "Another engine's key, in a file of mode 0600. This is the secret itself.",
+            "type": "object",
+            "properties": {
+                "schema": {"type": "string", "const": ENGINE_KEY_SCHEMA},
+                "function": {"description": "Whose key it is.", "enum": functions},
+                "key": {
+                    "description": "One integer or several, as SPEC.md says for each function.",
+                    "anyOf": [integer, {"type": "array", "items": integer}],
+                },
+            },
+            "required": ["schema", "function", "key"],
+            "additionalProperties": false,
+        })
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
