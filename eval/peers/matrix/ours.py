@@ -108,11 +108,10 @@ class Ours:
             "--format", "jsonl", *files).splitlines()]
 
     def read(self, answers, mark, key):
-        """All answers as one exhibit, every cell once."""
+        """The test of all answers as one exhibit, every cell once."""
         file = self.scratch / "read.jsonl"
         file.write_text("".join(json.dumps({"token_ids": answer}) + "\n" for answer in answers))
-        test = self.detect(mark, key, file)[-1]["test"]
-        return test["pLog10"], test["nScored"]
+        return self.detect(mark, key, file)[-1]["test"]
 
     def wheel(self, answers, mark, **key):
         """log10 p by the wheel's Detector."""

@@ -1,9 +1,13 @@
 """The result as Markdown."""
+import math
 
 
 def p(row):
     """log10 of p under the key, and beside it under another one."""
-    return f"{row['pLog10']:.1f} / {row['wrongKeyPLog10']:.2f}"
+    bits = row.get("keyBits")
+    least = bits and row["pLog10"] < -bits * math.log10(2) + 0.01
+    note = f" (floor; z {row['z']:.0f})" if least else ""
+    return f"{row['pLog10']:.1f}{note} / {row['wrongKeyPLog10']:.2f}"
 
 
 def markdown(result):
@@ -17,8 +21,9 @@ def markdown(result):
     say(f"All write with {result['model']}, {result['answers']} answers of {result['tokensAsked']} tokens (ours end earlier if the "
         "model does), at temperature 1. **Each cell is log10 p under the key / under one other key.** Both keys are derived from "
         "master keys of this toolkit, engines' integers included. H0: text and key are independent. `watermark detect` "
-        "tests all answers as one exhibit and counts each cell once; p is exact or an upper bound. How each other reader was "
-        "asked stands below. No code of an engine is re-implemented here: where the engine itself cannot run, its package's "
+        "tests all answers as one exhibit and counts each cell once; p is exact or an upper bound, and never below 2^-b for a "
+        "function of b bits of key, where an engine's own reader goes on: then `floor`, and z in its place. How each other reader "
+        "was asked stands below. No code of an engine is re-implemented here: where the engine itself cannot run, its package's "
         "functions run in a plain loop, or the row says `not run`.\n")
     marks = list(dict.fromkeys(row["mark"] for row in result["matrix"]))
     for mark in marks:
@@ -41,6 +46,12 @@ def markdown(result):
         for row in one["writers"]:
             say(f"| {row['writer']} | {row['found']} of {row['answers']} | {row['best']:.1f}, {row['worst']:.1f} |")
         say(f"\nAll together: {p(one)}, {one['scored']} cells.\n")
+    if result["same"]:
+        say("## The same text\n")
+        say("Under one key and one seed of the rest, these wrote the same answers, token for token:\n")
+        for one in result["same"]:
+            say(f"- {one['mark']}: {' and '.join(one['writers'])}, {one['answers']} of {result['answers']} answers")
+        say("")
     wrong = result["wrongKeys"]
     say("## More wrong keys\n")
     say(f"Each text under {wrong['each']} keys that nobody used (wheel, `Detector`): {wrong['looks']} p-values, smallest "
