@@ -16,6 +16,7 @@ import torch
 
 import cases
 import report
+from install import sections
 from measure import OPERATIONS, Reader, fitting_length, time_reader, time_step
 
 HERE = Path(__file__).resolve().parent
@@ -71,7 +72,8 @@ def machine():
 
 
 def versions():
-    pinned = dict(re.findall(r"^([\w-]+)==(\S+)$", (HERE / "requirements.txt").read_text(), re.M))
+    wanted = sections()
+    pinned = dict(one.split("==") for name in ("base", "alone", "files") for one in wanted[name])
     found = {"llm-watermarking": "0.1.0"}
     for name, version in pinned.items():
         try:

@@ -293,7 +293,7 @@ class Model:
         batch = self.llama.call("llama_batch_get_one", Blob, tokens, c.c_int32(len(tokens)))
         assert self.llama.call("llama_decode", c.c_int32, context, batch) == 0
 
-    def write(self, prompt, sampler, grammar=None):
+    def write(self, prompt, sampler, grammar=None, length=TOKENS, chat=True):
         """Some tokens after a prompt, sampled as llama.cpp's programs do."""
         llama = self.llama
         members = [llama.make("llama_sampler_init_logit_bias", c.c_int32(self.size), c.c_int32(len(self.no_end)), self.no_end)]
@@ -303,13 +303,15 @@ class Model:
         context = llama.make("llama_init_from_model", self.model, llama.call("llama_context_default_params", Blob))
         # One thread: several wait for each other in a loop, which takes minutes on a busy machine.
         llama.call("llama_set_n_threads", None, context, c.c_int32(1), c.c_int32(1))
-        prompt = self.tokenize(f"<|im_start|>user\n{prompt}<|im_end|>\n<|im_start|>assistant\n", True)
+        if chat:
+            prompt = f"<|im_start|>user\n{prompt}<|im_end|>\n<|im_start|>assistant\n"
+        prompt = self.tokenize(prompt, chat)
         if not grammar:
             for token in prompt:
                 llama.call("llama_sampler_accept", None, chain, c.c_int32(token))
         self.decode(context, prompt)
         tokens = []
-        for _ in range(TOKENS):
+        for _ in range(length):
             tokens.append(llama.call("llama_sampler_sample", c.c_int32, chain, context, c.c_int32(-1)))
             self.decode(context, tokens[-1:])
         llama.call("llama_free", None, context)
